@@ -1,0 +1,33 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each sets up what it needs in .venv, without root.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: demo test bench lint docs setup clean
+.DEFAULT_GOAL := test
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup            ## the whole gate on an embedded server and a simulated exchange
+	$(BIN)/p33 demo $(ARGS)
+
+test: setup            ## everything, against real servers and processes
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup           ## latency, throughput and memory as ratios against a null consumer
+	$(BIN)/python -m tests.bench $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+
+docs: setup            ## writes the generated tables of docs/ anew
+	$(BIN)/python -m p33_sidecar.cli.docs
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
