@@ -32,10 +32,10 @@ class Policy(Value):
 
 
 class Snapshot(Value):
-    """What the exchange said. `amt` is None in hedge mode; `ts_ms` is the start of the request that brought it."""
+    """What the exchange said, under the names of its hash. `amt` is None in hedge mode; `ts_ms` is the start of the request that brought it."""
 
     symbol: str
-    amt: Decimal | None
+    amt: Decimal | None = msgspec.field(name="position_amt")
     ts_ms: int
     side: str = "NONE"
     entry_price: str = "0"
@@ -50,12 +50,12 @@ class Book(Value):
     """What our own executed orders add up to: the durable account behind the ledger's hash."""
 
     symbol: str
-    amt: Decimal
+    amt: Decimal = msgspec.field(name="last_known_amt")
     rev: int
     source: str = "opening"
     last_order_id: str = ""
-    last_order_ms: int = 0
-    updated_epoch: int = 0
+    last_order_ms: int = msgspec.field(default=0, name="last_order_time_ms")
+    updated_epoch: int = msgspec.field(default=0, name="last_update_ts")
     opened_ms: int = 0
 
 
@@ -81,6 +81,7 @@ class Plan(Value):
     close_qty: Decimal = Decimal(0)
     step_fraction: Decimal | None = None
     timestamp_ms: int | None = None
+    bad_timestamp: bool = False
     unreadable: str = ""
 
 

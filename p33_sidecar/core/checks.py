@@ -1,0 +1,295 @@
+"""The checks, as one table read top to bottom: the first that fails names the reason.
+
+Every check is evaluated whatever the others say, and recorded with what was seen, what is allowed and the
+margin between them. A check that cannot be evaluated because something is unknown fails as itself, with the
+reason that names the unknown thing. Ages and margins are milliseconds, quantities canonical text.
+The order is the contract's (chapter 3) and changes only with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+from .actions import FRACTIONS
+from .model import Context, Decision, Facts, Filters, Finding, Phase, Plan, Policy, Snapshot
+from .quantity import floor_to_grid, product, text, total
+from .reasons import Reason as R
+
+Check = Callable[[Facts, Policy], Finding]
+
+
+# -- check 0: the plan itself, and whether anything may be issued at all ---------------------------------------
+
+
+def symbol_in_scope(facts: Facts, policy: Policy) -> Finding:
+    """The list, or a position on the exchange or in the book."""
+    return _switch("symbol_in_scope", facts.context.in_scope, R.SYMBOL_NOT_ALLOWED)
+
+
+def plan_fresh(facts: Facts, policy: Policy) -> Finding:
+    """Young enough, not from the future, and not answered since it was published."""
+    if facts.plan.bad_timestamp:
+        return Finding("plan_fresh", False, "unreadable timestamp", policy.plan_max_age_ms, None, R.PLAN_EXPIRED)
+    age = plan_age_ms(facts)
+    margin = policy.plan_max_age_ms - age
+    if age < -policy.skew_ms:
+        return Finding("plan_fresh", False, age, -policy.skew_ms, age + policy.skew_ms, R.CLOCK_SKEW)
+    if facts.context.answered:
+        return Finding("plan_fresh", False, "answered", policy.plan_max_age_ms, margin, R.PLAN_EXPIRED)
+    return _verdict("plan_fresh", margin >= 0, age, policy.plan_max_age_ms, margin, R.PLAN_EXPIRED)
+
+
+def plan_after_last_order(facts: Facts, policy: Policy) -> Finding:
+    """Decided after the last order: `timestamp` + 1 s (whole seconds are rounded down) must be later."""
+    order_age = facts.context.last_order_age_ms
+    if order_age is None:
+        return Finding("plan_after_last_order", True, None, policy.skew_ms, None)
+    margin = order_age - (plan_age_ms(facts) - policy.skew_ms)
+    return _verdict("plan_after_last_order", margin > 0, margin, 0, margin, R.PLAN_SUPERSEDED)
+
+
+def action_closes(facts: Facts, policy: Policy) -> Finding:
+    """Only the actions of the table close; everything else is somebody else's business."""
+    known = facts.plan.action in FRACTIONS
+    return _verdict("action_closes", known, facts.plan.action, None, None, R.UNSUPPORTED_ACTION)
+
+
+def action_matches_steps(facts: Facts, policy: Policy) -> Finding:
+    """Action, closing step, close_qty and side tell one story."""
+    problem = plan_contradiction(facts.plan, facts.snapshot)
+    return _verdict("action_matches_steps", not problem, problem or None, None, None, R.ACTION_STEP_MISMATCH)
+
+
+def not_halted(facts: Facts, policy: Policy) -> Finding:
+    """No kill switch, global or of the symbol."""
+    return _switch("not_halted", not facts.context.halted, R.HALTED)
+
+
+def not_held(facts: Facts, policy: Policy) -> Finding:
+    """No reconciliation hold on the symbol."""
+    return _switch("not_held", not facts.context.held, R.RECONCILE_HOLD_ACTIVE)
+
+
+def venue_matches(facts: Facts, policy: Policy) -> Finding:
+    """The database belongs to the exchange we talk to."""
+    return _switch("venue_matches", facts.context.venue_ok, R.VENUE_MISMATCH)
+
+
+def store_steady(facts: Facts, policy: Policy) -> Finding:
+    """The server is the one that holds everything we wrote."""
+    return _switch("store_steady", not facts.context.store_restarted, R.STORE_RESTARTED)
+
+
+def exchange_configured(facts: Facts, policy: Policy) -> Finding:
+    """There are credentials."""
+    return _switch("exchange_configured", facts.context.configured, R.EXCHANGE_UNCONFIGURED)
+
+
+def one_way_mode(facts: Facts, policy: Policy) -> Finding:
+    """No LONG/SHORT legs: legs are never netted."""
+    return _switch("one_way_mode", not facts.context.hedge, R.HEDGE_MODE_UNSUPPORTED)
+
+
+def filters_known(facts: Facts, policy: Policy) -> Finding:
+    """The exchange's lot rules for the symbol were read and can be used."""
+    if not facts.context.filters_read:
+        return Finding("filters_known", False, None, None, None, R.NO_EXCHANGE_SNAPSHOT)
+    step = text(facts.filters.step) if facts.filters else None
+    return _verdict("filters_known", facts.filters is not None, step, None, None, R.NO_SYMBOL_FILTERS)
+
+
+def symbol_trading(facts: Facts, policy: Policy) -> Finding:
+    """The exchange takes orders for the symbol."""
+    status = facts.filters.status if facts.filters else None
+    return _verdict("symbol_trading", status == "TRADING", status, "TRADING", None, R.SYMBOL_NOT_TRADING)
+
+
+# -- the six sanity checks ------------------------------------------------------------------------------------
+
+
+def fresh_snapshot(facts: Facts, policy: Policy) -> Finding:
+    """1: the exchange's account is at most the stale threshold old, and not from the future."""
+    age, limit = facts.context.snapshot_age_ms, policy.stale_threshold_ms
+    if facts.snapshot is None or age is None:
+        return Finding("fresh_snapshot", False, None, limit, None, R.NO_EXCHANGE_SNAPSHOT)
+    if age < -policy.skew_ms:
+        return Finding("fresh_snapshot", False, age, -policy.skew_ms, age + policy.skew_ms, R.CLOCK_SKEW)
+    return _verdict("fresh_snapshot", age <= limit, age, limit, limit - age, R.STALE_EXCHANGE_STATE)
+
+
+def has_position(facts: Facts, policy: Policy) -> Finding:
+    """2: there is at least one step to close."""
+    amt, filters = _exchange_amt(facts), facts.filters
+    if amt is None or filters is None:
+        return Finding("has_position", False, _text(amt), None, None, R.NO_POSITION)
+    margin = total(abs(amt), -filters.step)
+    return _verdict("has_position", margin >= 0, text(abs(amt)), text(filters.step), text(margin), R.NO_POSITION)
+
+
+def same_side(facts: Facts, policy: Policy) -> Finding:
+    """3: there is a trustworthy book, and it does not stand on the other side."""
+    if facts.context.tampered:
+        return Finding("same_side", False, "tampered", None, None, R.LEDGER_TAMPERED)
+    if facts.context.gap:
+        return Finding("same_side", False, "gap", None, None, R.LEDGER_GAP)
+    if facts.book is None:
+        return Finding("same_side", False, None, None, None, R.LEDGER_MISSING)
+    amt, ledger = _exchange_amt(facts), facts.book.amt
+    ok = amt is not None and not (amt < 0 < ledger or ledger < 0 < amt)
+    return _verdict("same_side", ok, text(ledger), _text(amt), None, R.RECONCILE_REQUIRED_SIDE_MISMATCH)
+
+
+def same_quantity(facts: Facts, policy: Policy) -> Finding:
+    """4: book and exchange differ by at most the tolerance, a share of the exchange's amount, exactly."""
+    amt = _exchange_amt(facts)
+    if amt is None or facts.book is None:
+        return Finding("same_quantity", False, None, None, None, R.RECONCILE_REQUIRED_QTY_MISMATCH)
+    difference = abs(total(amt, -facts.book.amt))
+    allowed = product(abs(amt), policy.qty_tolerance_pct).scaleb(-2)
+    ok, margin = difference <= allowed, total(allowed, -difference)
+    return _verdict("same_quantity", ok, text(difference), text(allowed), text(margin),
+                    R.RECONCILE_REQUIRED_QTY_MISMATCH)
+
+
+def nothing_settling(facts: Facts, policy: Policy) -> Finding:
+    """5a: the last order is settled, old enough, booked, and older than the snapshot."""
+    context, limit = facts.context, policy.cooldown_ms
+    age = context.last_order_age_ms
+    waiting = _still_settling(facts)
+    if waiting:
+        return Finding("nothing_settling", False, waiting, limit, None, R.COOLDOWN_IN_FLIGHT)
+    if age is None:
+        return Finding("nothing_settling", True, None, limit, None)
+    return _verdict("nothing_settling", age >= limit, age, limit, age - limit, R.COOLDOWN_IN_FLIGHT)
+
+
+def no_permit_outstanding(facts: Facts, policy: Policy) -> Finding:
+    """5b: no other permit of the symbol is open or taken."""
+    phase = facts.context.phase
+    return _verdict("no_permit_outstanding", phase == Phase.FREE, str(phase), "free", None, R.PERMIT_OUTSTANDING)
+
+
+def closable_quantity(facts: Facts, policy: Policy) -> Finding:
+    """6: what may be closed, on the exchange's grid, reaches the exchange's minimum."""
+    qty, filters = safe_close_qty(facts), facts.filters
+    if qty is None or filters is None:
+        return Finding("closable_quantity", False, None, None, None, R.QTY_BELOW_MIN)
+    least = smallest_order(filters)
+    margin = total(qty, -least)
+    return _verdict("closable_quantity", margin >= 0, text(qty), text(least), text(margin), R.QTY_BELOW_MIN)
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    symbol_in_scope, plan_fresh, plan_after_last_order, action_closes, action_matches_steps,
+    not_halted, not_held, venue_matches, store_steady,
+    exchange_configured, one_way_mode, filters_known, symbol_trading,
+    fresh_snapshot, has_position, same_side, same_quantity,
+    nothing_settling, no_permit_outstanding, closable_quantity,
+)
+
+
+def decide(facts: Facts, policy: Policy) -> Decision:
+    """ALLOW only if every check passes; the first that fails names the reason."""
+    findings = tuple([check(facts, policy) for check in CHECKS])
+    failed = next((f for f in findings if not f.ok), None)
+    amt = _exchange_amt(facts)
+    return Decision(
+        allow=failed is None,
+        reason=failed.reason if failed else None,
+        findings=findings,
+        close_side="" if not amt else "SELL" if amt > 0 else "BUY",
+        requested_qty=requested_qty(facts),
+        safe_close_qty=safe_close_qty(facts) if failed is None else None,
+        retry_after_ms=retry_after_ms(failed.reason, facts, policy) if failed else None,
+    )
+
+
+# -- what the checks are made of ------------------------------------------------------------------------------
+
+
+def plan_age_ms(facts: Facts) -> int:
+    """Since the plan's `timestamp`, or its stream entry where it has none."""
+    stamp = facts.plan.timestamp_ms
+    return facts.now_ms - (facts.plan.entry_ms if stamp is None else stamp)
+
+
+def plan_contradiction(plan: Plan, snapshot: Snapshot | None) -> str:
+    """What in the plan contradicts itself or the position, in words; empty where nothing does."""
+    if plan.unreadable:
+        return plan.unreadable
+    fraction = FRACTIONS.get(plan.action)
+    if plan.step_fraction is not None and fraction is not None and plan.step_fraction != fraction:
+        return f"action closes {text(fraction)}, step closes {text(plan.step_fraction)}"
+    amt = snapshot.amt if snapshot else None
+    if amt and plan.side in ("BUY", "SELL") and (plan.side == "SELL") != (amt > 0):
+        return f"side {plan.side} does not close {text(amt)}"
+    return ""
+
+
+def requested_qty(facts: Facts) -> Decimal | None:
+    """What the plan asks for: its fraction of the exchange's position, at most its `close_qty` where it has one."""
+    amt, fraction = _exchange_amt(facts), FRACTIONS.get(facts.plan.action)
+    if amt is None or fraction is None:
+        return None
+    wanted, bound = product(abs(amt), fraction), facts.plan.close_qty
+    return min(wanted, bound) if bound > 0 else wanted
+
+
+def safe_close_qty(facts: Facts) -> Decimal | None:
+    """The largest legal quantity that closes no more than asked, held, or allowed in one order."""
+    wanted, amt, filters = requested_qty(facts), _exchange_amt(facts), facts.filters
+    if wanted is None or amt is None or filters is None:
+        return None
+    return floor_to_grid(min(wanted, abs(amt), filters.max_qty), step=filters.step, anchor=filters.min_qty)
+
+
+def smallest_order(filters: Filters) -> Decimal:
+    """The exchange's minimum, and never less than one step (a minimum of 0 exists)."""
+    return max(filters.min_qty, filters.step)
+
+
+def retry_after_ms(reason: str | None, facts: Facts, policy: Policy) -> int | None:
+    """When another try makes sense; None where the same plan can never pass."""
+    if reason is None or not R(reason).retryable:
+        return None
+    context: Context = facts.context
+    if reason == R.COOLDOWN_IN_FLIGHT and context.last_order_age_ms is not None:
+        return max(policy.cooldown_ms - context.last_order_age_ms, policy.skew_ms)
+    if reason == R.PERMIT_OUTSTANDING:
+        return max(context.phase_ends_ms - facts.now_ms, policy.skew_ms)
+    if reason == R.STORE_RESTARTED:
+        return policy.cooldown_ms
+    return policy.poll_ms
+
+
+def _still_settling(facts: Facts) -> str:
+    """Why the symbol's last order cannot be trusted to be in the snapshot; empty if it can."""
+    context = facts.context
+    if context.unsettled_orders:
+        return "order_not_settled"
+    if context.unbooked_results:
+        return "results_not_booked"
+    order_age, snapshot_age = context.last_order_age_ms, context.snapshot_age_ms
+    if order_age is not None and snapshot_age is not None and snapshot_age >= order_age:
+        return "snapshot_not_newer"
+    if context.released_ms and (facts.snapshot is None or facts.snapshot.ts_ms <= context.released_ms):
+        return "snapshot_not_newer"
+    return ""
+
+
+def _exchange_amt(facts: Facts) -> Decimal | None:
+    return facts.snapshot.amt if facts.snapshot else None
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else text(value)
+
+
+def _switch(name: str, ok: bool, reason: R) -> Finding:
+    return Finding(name, ok, ok, True, None, None if ok else reason)
+
+
+def _verdict(name: str, ok: bool, value: object, threshold: object, margin: object, reason: R) -> Finding:
+    return Finding(name, ok, value, threshold, margin, None if ok else reason)

@@ -1,0 +1,175 @@
+"""The permit: its canonical bytes, its signature, and the reading of one that somebody hands us.
+
+The members and their order are the contract's (chapter 2). Quantities are JSON numbers with their exact
+digits. `sig` is the last member: HMAC-SHA256 over every byte before `,"sig":`, so that a reader in any
+language cuts there and compares. An ALLOW without a positive quantity cannot be built.
+"""
+
+from __future__ import annotations
+
+import hmac
+from decimal import Decimal
+
+import msgspec
+
+from .model import Decision, Facts, Finding, Policy, Scalar
+from .quantity import number, seconds, text
+from .reasons import Reason
+
+SIG_MARK = b',"sig":"'
+
+
+class Stamp(msgspec.Struct, frozen=True, gc=False):
+    """What makes a verdict this one: where and when it was issued, and its nonce."""
+
+    venue: str
+    issued_ms: int
+    expires_ms: int
+    nonce: str
+
+
+class _Allow(msgspec.Struct, gc=False):
+    v: int
+    plan_id: str
+    symbol: str
+    allow: bool
+    safe_close_qty: msgspec.Raw
+    close_side: str
+    exchange_position_amt: msgspec.Raw
+    ledger_position_amt: msgspec.Raw
+    ledger_rev: int
+    snapshot_age_sec: msgspec.Raw
+    max_snapshot_age_sec: msgspec.Raw
+    action: str
+    venue: str
+    ts_epoch: int
+    issued_ms: int
+    expires_ms: int
+    nonce: str
+
+
+class _Deny(msgspec.Struct, gc=False, omit_defaults=True):
+    v: int
+    plan_id: str
+    symbol: str
+    allow: bool
+    reason: str
+    details: dict[str, Scalar]
+    retryable: bool
+    venue: str
+    ts_epoch: int
+    issued_ms: int
+    expires_ms: int
+    nonce: str
+
+
+class _DenyRetryable(msgspec.Struct, gc=False):
+    v: int
+    plan_id: str
+    symbol: str
+    allow: bool
+    reason: str
+    details: dict[str, Scalar]
+    retryable: bool
+    retry_after_sec: int
+    venue: str
+    ts_epoch: int
+    issued_ms: int
+    expires_ms: int
+    nonce: str
+
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def permit_bytes(decision: Decision, facts: Facts, policy: Policy, *, stamp: Stamp, key: bytes | None) -> bytes:
+    """The permit's canonical bytes, signed where there is a key. Raises ValueError for an ALLOW of nothing."""
+    body = _allow(decision, facts, policy, stamp) if decision.allow else _deny(decision, facts, stamp)
+    return sign(_ENCODE(body), key)
+
+
+def sign(body: bytes, key: bytes | None) -> bytes:
+    """`body`, a JSON object, with `sig` as its last member; unchanged without a key."""
+    if not key:
+        return body
+    signed = body[:-1]
+    return signed + SIG_MARK + hmac.digest(key, signed, "sha256").hex().encode() + b'"}'
+
+
+def signature_holds(raw: bytes, keys: tuple[bytes, ...]) -> bool:
+    """Whether `raw` ends in a valid `sig` under one of `keys`, compared in constant time."""
+    signed, mark, tail = raw.partition(SIG_MARK)
+    if not mark or not tail.endswith(b'"}'):
+        return False
+    given = tail[:-2]
+    return any(hmac.compare_digest(hmac.digest(key, signed, "sha256").hex().encode(), given) for key in keys)
+
+
+def details_of(failed: Finding) -> dict[str, Scalar]:
+    """The numbers behind a denial: the check, what was seen, what is allowed, and the margin."""
+    return {"check": failed.name, "value": failed.value, "threshold": failed.threshold, "margin": failed.margin}
+
+
+def _allow(decision: Decision, facts: Facts, policy: Policy, stamp: Stamp) -> _Allow:
+    qty, snapshot, book = decision.safe_close_qty, facts.snapshot, facts.book
+    age_ms = facts.context.snapshot_age_ms
+    if not qty or qty < 0 or not snapshot or snapshot.amt is None or not book or age_ms is None:
+        raise ValueError("an ALLOW needs a positive quantity, a snapshot and a book")
+    return _Allow(
+        1, facts.plan.plan_id, facts.plan.symbol, True, number(qty), decision.close_side, number(snapshot.amt),
+        number(book.amt), book.rev, number(seconds(max(age_ms, 0))), number(seconds(policy.stale_threshold_ms)),
+        facts.plan.action, stamp.venue, stamp.issued_ms // 1000, stamp.issued_ms, stamp.expires_ms, stamp.nonce,
+    )
+
+
+def _deny(decision: Decision, facts: Facts, stamp: Stamp) -> _Deny | _DenyRetryable:
+    reason = Reason(decision.reason)
+    failed = next((f for f in decision.findings if not f.ok), None)
+    head = (1, facts.plan.plan_id, facts.plan.symbol, False, str(reason), details_of(failed) if failed else {})
+    tail = (stamp.venue, stamp.issued_ms // 1000, stamp.issued_ms, stamp.expires_ms, stamp.nonce)
+    if not reason.retryable:
+        return _Deny(*head, False, *tail)
+    return _DenyRetryable(*head, True, -(-(decision.retry_after_ms or 1000) // 1000), *tail)
+
+
+class Permit(msgspec.Struct, frozen=True, gc=False):
+    """A permit as a reader sees it. Fields that the other kind carries are at their defaults."""
+
+    plan_id: str
+    symbol: str
+    allow: bool
+    venue: str
+    issued_ms: int
+    expires_ms: int
+    nonce: str
+    v: int = 1
+    safe_close_qty: Decimal = Decimal(0)
+    close_side: str = ""
+    exchange_position_amt: Decimal = Decimal(0)
+    ledger_position_amt: Decimal = Decimal(0)
+    ledger_rev: int = 0
+    snapshot_age_sec: Decimal = Decimal(0)
+    max_snapshot_age_sec: Decimal = Decimal(0)
+    action: str = ""
+    reason: str = ""
+    retryable: bool = False
+    retry_after_sec: int = 0
+    ts_epoch: int = 0
+    sig: str = ""
+
+    def quantity_text(self) -> str:
+        """The quantity to order, canonical."""
+        return text(self.safe_close_qty)
+
+
+_PERMIT = msgspec.json.Decoder(Permit)
+
+
+def read_permit(raw: bytes) -> Permit | None:
+    """The permit these bytes hold, or None if they hold none. Says nothing about its signature."""
+    try:
+        permit = _PERMIT.decode(raw)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    finite = permit.safe_close_qty.is_finite() and permit.exchange_position_amt.is_finite()
+    return permit if permit.v == 1 and finite and permit.max_snapshot_age_sec.is_finite() else None
