@@ -1,0 +1,82 @@
+"""Connections: one per loop, never retried behind our back, each knowing which server process it talks to.
+
+A verdict or a taking that is silently sent twice would be worse than one that fails: retries are off, and the
+loops decide. On every connect the server's `run_id` is read, so that a restart between two commands is noticed.
+Times are the server's: kept as an offset to the monotonic clock, renewed from every reply that carries one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..errors import StoreUnavailable
+
+CONNECT_TIMEOUT_S = 2.0
+
+
+class ServerClock:
+    """The server's time without asking: monotonic time plus the offset last seen. Shared by all loops."""
+
+    def __init__(self, mono_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.mono_ns = mono_ns
+        self._offset_ms = time.time_ns() // 1_000_000 - mono_ns() // 1_000_000
+
+    def now_ms(self) -> int:
+        return self.mono_ns() // 1_000_000 + self._offset_ms
+
+    def sync(self, server_ms: int) -> None:
+        """The server just said it is `server_ms`."""
+        self._offset_ms = server_ms - self.mono_ns() // 1_000_000
+
+
+class Link:
+    """A connection and what is known of the server at its other end."""
+
+    def __init__(self, url: str, *, name: str, timeout_s: float = 5.0, decode: bool = True) -> None:
+        self.run_id = ""
+        self.redis = redis.Redis.from_url(
+            url, protocol=2, decode_responses=decode, encoding_errors="backslashreplace",
+            socket_timeout=timeout_s, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0), single_connection_client=False, max_connections=4,
+            redis_connect_func=self._on_connect, client_name=f"p33-{name}",
+        )
+
+    def _on_connect(self, connection: redis.Connection) -> None:
+        connection.on_connect()
+        connection.send_command("INFO", "server")
+        info = connection.read_response()
+        text = info.decode() if isinstance(info, bytes) else info
+        self.run_id = next((line[7:].strip() for line in text.splitlines() if line.startswith("run_id:")), "")
+
+    def close(self) -> None:
+        self.redis.close()
+
+
+@contextmanager
+def store_errors():
+    """Whatever redis-py raises for a server that is not there becomes StoreUnavailable."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def server_ms(client: redis.Redis) -> int:
+    """The server's TIME in ms."""
+    seconds, micros = client.time()
+    return seconds * 1000 + micros // 1000
+
+
+def is_durable(client: redis.Redis) -> bool | None:
+    """Whether the server keeps an append-only file; None where it does not say."""
+    try:
+        return client.config_get("appendonly").get("appendonly") == "yes"
+    except redis.ResponseError:
+        info = client.info("persistence")
+        return bool(info.get("aof_enabled")) if "aof_enabled" in info else None
