@@ -1,0 +1,94 @@
+"""Kill switches, holds, the venue a database belongs to, the server's identity, and the events about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import redis
+
+from . import keys, scripts
+from .connect import store_errors
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def event_json(kind: str, *, at_ms: int, by: str, **what: Any) -> bytes:
+    """One event of quantum:p33:events."""
+    return _ENCODE({"v": 1, "kind": kind, "at_ms": at_ms, "by": by} | what)
+
+
+def add_event(client: redis.Redis, kind: str, *, at_ms: int, by: str, **what: Any) -> None:
+    with store_errors():
+        client.xadd(keys.EVENTS, {"kind": kind, "json": event_json(kind, at_ms=at_ms, by=by, **what)})
+
+
+def halt(client: redis.Redis, *, symbol: str = "", by: str, reason: str, at_ms: int, for_ms: int = 0) -> list[str]:
+    """Set the switch and withdraw what is open under it. Returns the symbols whose permit was withdrawn."""
+    until = at_ms + for_ms if for_ms else None
+    value = _ENCODE({"by": by, "reason": reason, "since_ms": at_ms, "until_ms": until})
+    event = event_json("halt", at_ms=at_ms, by=by, symbol=symbol or None, reason=reason, until_ms=until)
+    with store_errors():
+        return scripts.run(client, "halt", [keys.halt(symbol), keys.EVENTS], [symbol, value, for_ms, event])
+
+
+def resume(client: redis.Redis, *, symbol: str = "", by: str, at_ms: int) -> bool:
+    """Lift the switch. False: it was not set."""
+    with store_errors():
+        pipe = client.pipeline(transaction=True)
+        pipe.delete(keys.halt(symbol))
+        pipe.xadd(keys.EVENTS, {"kind": "resume", "json": event_json("resume", at_ms=at_ms, by=by,
+                                                                      symbol=symbol or None)})
+        return bool(pipe.execute()[0])
+
+
+def halts(client: redis.Redis) -> dict[str, dict]:
+    """symbol, or empty for the global one -> who, why, until when; a switch set by hand says just its value."""
+    found: dict[str, dict] = {}
+    with store_errors():
+        names = list(client.scan_iter(match=keys.HALT + "*", count=1000))
+        for name in names:
+            if name != keys.HALT and not name.startswith(keys.HALT + ":"):
+                continue
+            found[name[len(keys.HALT) + 1:]] = _said(client, name)
+    return found
+
+
+def _said(client: redis.Redis, name: str) -> dict:
+    try:
+        value = client.get(name)
+    except redis.ResponseError:
+        return {"reason": "set by hand"}
+    try:
+        said = msgspec.json.decode(value or "", type=dict)
+    except msgspec.DecodeError:
+        said = {"reason": f"set by hand to {value!r}"}
+    return said
+
+
+def claim_venue(client: redis.Redis, venue: str) -> str:
+    """The exchange this database belongs to: ours if it had none yet."""
+    with store_errors():
+        client.set(keys.VENUE, venue, nx=True)
+        return client.get(keys.VENUE)
+
+
+def known_run_id(client: redis.Redis) -> str:
+    with store_errors():
+        return client.get(keys.RUN_ID) or ""
+
+
+def accept_run_id(client: redis.Redis, run_id: str) -> None:
+    """From now on this server process is trusted to hold what we wrote."""
+    with store_errors():
+        client.set(keys.RUN_ID, run_id)
+
+
+def withdraw_all(client: redis.Redis, *, at_ms: int, by: str, why: str) -> list[str]:
+    """End every open permit, with its event; taken ones are out of reach."""
+    with store_errors():
+        symbols = client.hkeys(keys.ISSUED)
+        gone = [s for s in symbols if client.delete(keys.open_permit(s))]
+    for symbol in gone:
+        add_event(client, "withdrawal", at_ms=at_ms, by=by, symbol=symbol, why=why)
+    return gone

@@ -1,0 +1,186 @@
+"""The permit desk's side of the store: plans in, verdicts out, in atomic steps.
+
+A plan entry is acknowledged only by the step that leaves its effect. The desk says what it believes the state
+to be; the issuing step refuses if it is not, and says what it is.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import redis
+
+from ..core.model import Decision, Facts, Policy
+from ..core.permit import Stamp, permit_bytes
+from ..core.quantity import text
+from ..core.record import Origin, record_bytes
+from . import keys, scripts
+from .connect import Link, store_errors
+from .state import Issued, State
+
+Entry = tuple[str, dict[str, str] | None]
+"""A stream entry: its id and its fields; None for one that was deleted after delivery."""
+
+CLAIM_IDLE_MS = 30_000
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """The state was not what the decision rests on."""
+
+    state: State
+    now_ms: int
+
+
+class Issue(msgspec.Struct, frozen=True):
+    """A verdict ready to be issued."""
+
+    decision: Decision
+    facts: Facts
+    state: State
+    stamp: Stamp
+    origin: Origin
+
+
+class VerdictStore:
+    """Reads plans of one group as one consumer, and issues verdicts. Not for use by two threads."""
+
+    def __init__(self, link: Link, *, plan_stream: str, result_stream: str, consumer: str, policy: Policy,
+                 key: bytes | None) -> None:
+        self.link = link
+        self._redis = link.redis
+        self._plans, self._results, self._consumer = plan_stream, result_stream, consumer
+        self._policy, self._key = policy, key
+
+    # -- plans ------------------------------------------------------------------------------------------------
+
+    def ensure_group(self, now_ms: int) -> bool:
+        """Create the group at the oldest entry that may still be answered. True if it did not exist."""
+        start = f"{max(now_ms - self._policy.plan_max_age_ms, 0)}-0"
+        with store_errors():
+            try:
+                self._redis.xgroup_create(self._plans, keys.GROUP, id=start, mkstream=True)
+            except redis.ResponseError as error:
+                if "BUSYGROUP" in str(error):
+                    return False
+                raise
+        return True
+
+    def own_pending(self, after: str = "0") -> list[Entry]:
+        """What was delivered to this consumer and never acknowledged. Raises GroupMissing."""
+        return self._read(after, count=100, block_ms=None)
+
+    def new_plans(self, *, count: int, block_ms: int | None) -> list[Entry]:
+        """Entries nobody has seen yet; waits up to `block_ms` for the first (None: not at all). Raises GroupMissing."""
+        return self._read(">", count=count, block_ms=block_ms)
+
+    def claim_abandoned(self) -> list[Entry]:
+        """Entries that a dead consumer has left for 30 s become ours."""
+        with store_errors():
+            try:
+                reply = self._redis.xautoclaim(self._plans, keys.GROUP, self._consumer, CLAIM_IDLE_MS, "0-0", count=100)
+            except redis.ResponseError as error:
+                raise GroupMissing(str(error)) from error
+        return [(entry_id, fields or None) for entry_id, fields in reply[1]]
+
+    def pass_over(self, entry_id: str) -> None:
+        """Acknowledge an entry that has no effect: not EXECUTE, dealt with already, or a settled plan's repetition."""
+        with store_errors():
+            self._redis.xack(self._plans, keys.GROUP, entry_id)
+
+    def reject(self, entry_id: str, fields: dict[str, str], *, reason: str, now_ms: int) -> bool:
+        """Keep a message that cannot be understood, whole, with the reason. False: it was kept already."""
+        return reject(self._redis, self._plans, entry_id, fields, reason=reason, now_ms=now_ms, group=keys.GROUP) == 1
+
+    def _read(self, after: str, *, count: int, block_ms: int | None) -> list[Entry]:
+        with store_errors():
+            try:
+                reply = self._redis.xreadgroup(keys.GROUP, self._consumer, {self._plans: after}, count=count,
+                                               block=block_ms)
+            except redis.ResponseError as error:
+                if "NOGROUP" in str(error) or "UNBLOCKED" in str(error):
+                    raise GroupMissing(str(error)) from error
+                raise
+        return [(entry_id, fields or None) for entry_id, fields in reply[0][1]] if reply else []
+
+    # -- verdicts ---------------------------------------------------------------------------------------------
+
+    def read_state(self, symbol: str, plan_id: str) -> Moved:
+        """The state as it is now."""
+        with store_errors():
+            reply = scripts.run(self._redis, "facts", self._state_keys(symbol, plan_id), [symbol, plan_id])
+        return Moved(State(*reply[1:]), int(reply[0]))
+
+    def issue(self, issues: list[Issue]) -> list[Moved | int | None]:
+        """Issue verdicts in one round trip: the server's time for each issued, Moved, or None if it came too late.
+
+        Raises StoreUnavailable; what was issued before the connection broke stays issued and is recognised later.
+        """
+        with store_errors():
+            replies = self._run_all([self._issue_command(issue) for issue in issues])
+        return [self._outcome(reply) for reply in replies]
+
+    def _run_all(self, commands: list[tuple]) -> list:
+        if len(commands) == 1:
+            return [self._run_one(commands[0])]
+        pipe = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        replies = pipe.execute(raise_on_error=False)
+        return [self._run_one(command) if isinstance(reply, redis.exceptions.NoScriptError) else reply
+                for command, reply in zip(commands, replies, strict=True)]
+
+    def _run_one(self, command: tuple):
+        try:
+            return self._redis.execute_command(*command)
+        except redis.exceptions.NoScriptError:
+            scripts.load_all(self._redis)
+            return self._redis.execute_command(*command)
+
+    def _issue_command(self, issue: Issue) -> tuple:
+        decision, facts, stamp = issue.decision, issue.facts, issue.stamp
+        plan = facts.plan
+        keys_ = self._state_keys(plan.symbol, plan.plan_id)
+        keys_ += [self._plans, keys.DECISIONS, keys.permit(plan.plan_id)]
+        line = ""
+        if decision.allow:
+            line = Issued(plan.plan_id, stamp.nonce, stamp.issued_ms, stamp.expires_ms,
+                          text(facts.snapshot.amt), str(facts.book.rev)).line()
+        permit = permit_bytes(decision, facts, self._policy, stamp=stamp, key=self._key)
+        record = record_bytes(decision, facts, self._policy, stamp=stamp, origin=issue.origin)
+        retryable = decision.retry_after_ms is not None
+        return scripts.call("issue", keys_, [
+            plan.symbol, plan.plan_id, issue.state.expectation(), facts.now_ms, issue.origin.stream_id, keys.GROUP,
+            "ALLOW" if decision.allow else "DENY", "1" if retryable else "0", stamp.nonce, stamp.expires_ms,
+            line, permit, record, keys.PLAN_TTL_MS,
+        ])
+
+    def _outcome(self, reply) -> Moved | int | None:
+        if isinstance(reply, Exception):
+            raise reply
+        kind = reply[0]
+        if kind == "issued":
+            return int(reply[1])
+        if kind == "moved":
+            return Moved(State(*reply[2:]), int(reply[1]))
+        if kind == "late":
+            return None
+        raise redis.ResponseError(f"{reply[1]} holds another type of value: nothing can be recorded")
+
+    def _state_keys(self, symbol: str, plan_id: str) -> list[str]:
+        return [keys.SNAPSHOT + symbol, keys.BOOK + symbol, keys.LEDGER + symbol, keys.OPEN + symbol,
+                keys.PLAN + plan_id, keys.HALT, keys.halt(symbol), keys.HOLD + symbol, self._results,
+                keys.TAKEN + plan_id]
+
+
+class GroupMissing(Exception):
+    """The plan stream or its group was deleted: make it anew."""
+
+
+def reject(client: redis.Redis, stream: str, entry_id: str, fields: dict[str, str], *, reason: str, now_ms: int,
+           group: str = "", cursor: tuple[str, str] | None = None) -> int:
+    """Record a message that cannot be understood, once. 1 recorded, 0 known already, -1 the cursor had moved."""
+    record = _ENCODE({"v": 1, "stream": stream, "id": entry_id, "reason": reason, "message": fields, "at_ms": now_ms})
+    before, after = cursor or ("", "")
+    with store_errors():
+        return scripts.run(client, "reject", [keys.REJECTED, f"{keys.SEEN}{stream}:{entry_id}", stream, keys.CURSOR],
+                           [stream, entry_id, record, group, before, after])
