@@ -11,16 +11,19 @@ then the rule that binds every order is the one that is unknown.
 from __future__ import annotations
 
 import math
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import msgspec
 
-from p33_sidecar.core import quantity
 from p33_sidecar.core.model import Filters
 from p33_sidecar.errors import ExchangeUnavailable
 from p33_sidecar.exchange.wire import NOT_JSON, BadField, amount, decode, usable_symbol
 
 LOT, MARKET_LOT = "LOT_SIZE", "MARKET_LOT_SIZE"
+MOST_DIGITS = 20
+"""Before and after the point; the exchange's own rule for a legal quantity (text of -1100)."""
+
+_EXACT = Context(prec=4 * MOST_DIGITS)
 
 
 class FiltersReply(msgspec.Struct, frozen=True):
@@ -123,7 +126,8 @@ def _lot(filters: list[_Filter], kind: str) -> _Lot | None:
         raise BadField(f"{kind} is listed twice or lacks a field")
     lot = _Lot(*(amount(text, field=f"{kind} {field}") for field, text in (
         ("stepSize", found.step), ("minQty", found.min_qty), ("maxQty", found.max_qty))))
-    if any(abs(int(value.as_tuple().exponent)) > 20 or value.adjusted() > 20 for value in (lot.step, lot.min_qty, lot.max_qty)):
+    if any(abs(int(v.as_tuple().exponent)) > MOST_DIGITS or v.adjusted() > MOST_DIGITS
+           for v in (lot.step, lot.min_qty, lot.max_qty)):
         raise BadField(f"{kind} has more digits than the exchange accepts")
     if lot.step <= 0 or lot.min_qty < 0 or lot.max_qty <= 0:
         raise BadField(f"{kind} has no positive step and maximum")
@@ -137,7 +141,7 @@ def _both(lot: _Lot, market: _Lot) -> _Lot:
     else:
         joint = _Lot(_common_step(lot.step, market.step), max(lot.min_qty, market.min_qty),
                      min(lot.max_qty, market.max_qty))
-    if any((joint.min_qty - each.min_qty) % each.step for each in (lot, market)):
+    if any(_EXACT.remainder(_EXACT.subtract(joint.min_qty, each.min_qty), each.step) for each in (lot, market)):
         raise BadField("the grids of LOT_SIZE and MARKET_LOT_SIZE do not meet at the larger minimum")
     if joint.max_qty < joint.min_qty:
         raise BadField("the maximum is below the minimum")
@@ -147,10 +151,8 @@ def _both(lot: _Lot, market: _Lot) -> _Lot:
 def _common_step(a: Decimal, b: Decimal) -> Decimal:
     """The least common multiple: the larger step wherever it is a multiple of the smaller."""
     places = max(-int(a.as_tuple().exponent), -int(b.as_tuple().exponent), 0)
-    if places > quantity.MAX_DIGITS:
-        raise BadField("a step has too many decimals")
-    lots = math.lcm(int(a.scaleb(places)), int(b.scaleb(places)))
-    return Decimal(lots).scaleb(-places)
+    lots = math.lcm(int(_EXACT.scaleb(a, places)), int(_EXACT.scaleb(b, places)))
+    return _EXACT.scaleb(Decimal(lots), -places)
 
 
 def _weight_limit(limits: list[_Limit]) -> int | None:

@@ -148,7 +148,12 @@ class TooLarge(Exception):
 
 
 def read_body(response: httpx.Response, *, limit: int, deadline: Deadline) -> bytes:
-    """The whole body, unpacked. Raises TooLarge, httpx.ReadTimeout past the deadline, httpx.DecodingError."""
+    """The whole body, unpacked. Raises TooLarge, httpx.ReadTimeout past the deadline, httpx.DecodingError.
+
+    A transport that answers from memory has read its body already.
+    """
+    if response.is_stream_consumed:
+        return response.content
     chunks, size = [], 0
     for chunk in response.iter_raw():
         size += len(chunk)
