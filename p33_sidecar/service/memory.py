@@ -1,0 +1,164 @@
+"""What the loops hold in memory: a copy of what they wrote, so that a verdict needs one round trip.
+
+Nothing here is the truth: everything can be read again from Redis, and the issuing step confirms it. Each field
+has one writer, named beside it; readers take whole values, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from decimal import Decimal
+
+import msgspec
+
+from ..core.model import HEDGE, Filters, Policy, Snapshot
+from ..store.state import NO_BOOK, NO_SNAPSHOT, BookLine, State, book_text, snapshot_text
+
+
+class SeenSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """A snapshot, its text in the state, and the monotonic start of its request (None: read from Redis)."""
+
+    snapshot: Snapshot | None
+    text: str = NO_SNAPSHOT
+    mono_ns: int | None = None
+
+
+class KeptBook(msgspec.Struct, frozen=True, gc=False):
+    """A book, its text in the state, and the monotonic time its last order was booked (None: before this start)."""
+
+    line: BookLine
+    text: str = NO_BOOK
+    order_mono_ns: int | None = None
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """How a poll went. `outcome` is `ok` or the kind of failure."""
+
+    outcome: str
+    requested_ms: int
+    received_ms: int
+    requested_mono_ns: int
+    detail: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A line for people: what was decided last."""
+
+    at_ms: int
+    plan_id: str
+    symbol: str
+    action: str
+    allow: bool
+    reason: str
+    safe_close_qty: str
+    latency_ms: int
+
+
+NO_LINE = KeptBook(BookLine(book=None))
+NO_SEEN = SeenSnapshot(None)
+
+
+class Memory:
+    """Shared by the loops of one sidecar."""
+
+    def __init__(self, *, policy: Policy, venue: str, instance: str, allowlist: frozenset[str] | None,
+                 configured: bool) -> None:
+        self.policy, self.venue, self.instance = policy, venue, instance
+        self.allowlist, self.configured = allowlist, configured
+        # poller
+        self.snapshots: dict[str, SeenSnapshot] = {}
+        self.positions: dict[str, Decimal | None] = {}
+        """Every symbol of the last good reply, flat ones too; None in hedge mode."""
+        self.scope: frozenset[str] = frozenset()
+        self.last_poll: Poll | None = None
+        self.last_good_poll: Poll | None = None
+        self.compared = False
+        """The first full comparison of the three accounts is done."""
+        self.mismatches: dict[str, dict] = {}
+        # bookkeeper
+        self.books: dict[str, KeptBook] = {}
+        self.books_read = False
+        self.gap_ms = 0
+        self.unsettled = 0
+        # clerk
+        self.filters: dict[str, Filters] | None = None
+        self.filters_read_ms = 0
+        self.durable: bool | None = None
+        self.halts: dict[str, dict] = {}
+        # lifecycle
+        self.stored_venue = venue
+        self.accepted_run_id = ""
+        self.restart_noticed_ms = 0
+        # desk
+        self.states: dict[str, State] = {}
+        self.open_permits: dict[str, int] = {}
+        """symbol -> expires_ms of the ALLOW issued last, until it is known to have ended."""
+        self.verdicts: deque[Verdict] = deque(maxlen=50)
+        # exchange client
+        self.ban_until_ms = 0
+        self.used_weight = 0
+        # all loops
+        self.turns: dict[str, int] = {}
+        """loop -> monotonic ns of its last turn that got through."""
+        self.store_down_since_ms = 0
+        self.refresh_wanted = threading.Event()
+        self.reread_books = threading.Event()
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def keep_snapshot(self, snapshot: Snapshot, mono_ns: int | None) -> None:
+        self.snapshots[snapshot.symbol] = SeenSnapshot(snapshot, snapshot_text(snapshot), mono_ns)
+
+    def keep_book(self, symbol: str, line: BookLine, *, order_mono_ns: int | None = None) -> None:
+        """A new version of a book; the monotonic time of its last order stays unless a later one is given."""
+        before = self.books.get(symbol, NO_LINE)
+        mono_ns = order_mono_ns if order_mono_ns is not None else before.order_mono_ns
+        self.books[symbol] = KeptBook(line, book_text(line), mono_ns)
+
+    def turned(self, loop: str, mono_ns: int) -> None:
+        self.turns[loop] = mono_ns
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    @property
+    def restarted(self) -> bool:
+        """The server is not (yet again) the one known to hold all we wrote."""
+        return bool(self.restart_noticed_ms)
+
+    def in_scope(self, symbol: str) -> bool:
+        """The list, or a position on the exchange or in the book."""
+        if self.allowlist is None or symbol in self.allowlist:
+            return True
+        book = self.books.get(symbol, NO_LINE).line.book
+        return self.has_position(symbol) or (book is not None and book.amt != 0)
+
+    def has_position(self, symbol: str) -> bool:
+        """On the exchange, as last seen; legs in hedge mode count as one."""
+        if symbol in self.positions:
+            return self.positions[symbol] is None or self.positions[symbol] != 0
+        seen = self.snapshots.get(symbol, NO_SEEN).snapshot
+        return seen is not None and (seen.side == HEDGE or bool(seen.amt))
+
+    def not_ready(self, *, now_ms: int, mono_ns: int) -> list[str]:
+        """Why a verdict cannot be ALLOW at the moment; empty when it can (the contract's /readyz)."""
+        reasons = [
+            ("exchange_unconfigured", not self.configured),
+            ("venue_mismatch", self.stored_venue != self.venue),
+            ("redis_unavailable", bool(self.store_down_since_ms)),
+            ("store_restarted", self.restarted),
+            ("ledger_not_read", not self.books_read),
+            ("filters_not_read", self.filters is None),
+            ("not_compared", not self.compared),
+            ("halted", "" in self.halts),
+            ("exchange_stale", not self.exchange_fresh(now_ms=now_ms, mono_ns=mono_ns)),
+            ("exchange_banned", self.ban_until_ms > now_ms),
+        ]
+        return [name for name, holds in reasons if holds]
+
+    def exchange_fresh(self, *, now_ms: int, mono_ns: int) -> bool:
+        poll = self.last_good_poll
+        if poll is None:
+            return False
+        age_ms = max(now_ms - poll.requested_ms, (mono_ns - poll.requested_mono_ns) // 1_000_000)
+        return age_ms <= self.policy.stale_threshold_ms
