@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -34,7 +35,8 @@ def row(symbol: str = "BTCUSDT", **changes) -> dict:
     """A flat one-way row of positionRisk v2, with changes; None takes a field away."""
     fields = {
         "symbol": symbol, "positionAmt": "0.000", "entryPrice": "0.0", "markPrice": "21123.05052574", "leverage": "4",
-        "unRealizedProfit": "0.00000000", "positionSide": "BOTH", "updateTime": 0, "isAutoAddMargin": "false", **changes}
+        "unRealizedProfit": "0.00000000", "positionSide": "BOTH", "updateTime": 0,
+        "isAutoAddMargin": "false", **changes}
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -87,10 +89,8 @@ class Server:
     def stop(self) -> None:
         self.stopping.set()
         for each in (self._listener, *self._connections):
-            try:
+            with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             each.close()
 
     def trickle(self, head: bytes) -> Reply:
