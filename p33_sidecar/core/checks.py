@@ -13,8 +13,20 @@ from decimal import Decimal
 from typing import Final
 
 from .actions import FRACTIONS
-from .model import Context, Decision, Facts, Filters, Finding, Phase, Plan, Policy, Snapshot
-from .quantity import floor_to_grid, product, text, total
+from .measures import (
+    exchange_amt,
+    last_order_age_ms,
+    last_order_ms,
+    plan_age_ms,
+    plan_contradiction,
+    requested_qty,
+    retry_after_ms,
+    safe_close_qty,
+    smallest_order,
+    still_settling,
+)
+from .model import HEDGE, Decision, Facts, Finding, Phase, Policy
+from .quantity import difference, product, scaled, text
 from .reasons import Reason as R
 
 Check = Callable[[Facts, Policy], Finding]
@@ -43,11 +55,12 @@ def plan_fresh(facts: Facts, policy: Policy) -> Finding:
 
 def plan_after_last_order(facts: Facts, policy: Policy) -> Finding:
     """Decided after the last order: `timestamp` + 1 s (whole seconds are rounded down) must be later."""
-    order_age = facts.context.last_order_age_ms
-    if order_age is None:
-        return Finding("plan_after_last_order", True, None, policy.skew_ms, None)
-    margin = order_age - (plan_age_ms(facts) - policy.skew_ms)
-    return _verdict("plan_after_last_order", margin > 0, margin, 0, margin, R.PLAN_SUPERSEDED)
+    order_ms = last_order_ms(facts)
+    if order_ms is None:
+        return Finding("plan_after_last_order", True, None, -policy.skew_ms, None)
+    later = facts.now_ms - plan_age_ms(facts) - order_ms
+    margin = later + policy.skew_ms
+    return _verdict("plan_after_last_order", margin > 0, later, -policy.skew_ms, margin, R.PLAN_SUPERSEDED)
 
 
 def action_closes(facts: Facts, policy: Policy) -> Finding:
@@ -88,8 +101,10 @@ def exchange_configured(facts: Facts, policy: Policy) -> Finding:
 
 
 def one_way_mode(facts: Facts, policy: Policy) -> Finding:
-    """No LONG/SHORT legs: legs are never netted."""
-    return _switch("one_way_mode", not facts.context.hedge, R.HEDGE_MODE_UNSUPPORTED)
+    """No LONG/SHORT legs, whichever of the sources reports them: legs are never netted."""
+    snapshot = facts.snapshot
+    legs = facts.context.hedge or (snapshot is not None and (snapshot.amt is None or snapshot.side == HEDGE))
+    return _switch("one_way_mode", not legs, R.HEDGE_MODE_UNSUPPORTED)
 
 
 def filters_known(facts: Facts, policy: Policy) -> Finding:
@@ -121,11 +136,12 @@ def fresh_snapshot(facts: Facts, policy: Policy) -> Finding:
 
 def has_position(facts: Facts, policy: Policy) -> Finding:
     """2: there is at least one step to close."""
-    amt, filters = _exchange_amt(facts), facts.filters
+    amt, filters = exchange_amt(facts), facts.filters
     if amt is None or filters is None:
         return Finding("has_position", False, _text(amt), None, None, R.NO_POSITION)
-    margin = total(abs(amt), -filters.step)
-    return _verdict("has_position", margin >= 0, text(abs(amt)), text(filters.step), text(margin), R.NO_POSITION)
+    held = amt.copy_abs()
+    margin = difference(held, filters.step)
+    return _verdict("has_position", margin >= 0, text(held), text(filters.step), text(margin), R.NO_POSITION)
 
 
 def same_side(facts: Facts, policy: Policy) -> Finding:
@@ -136,28 +152,27 @@ def same_side(facts: Facts, policy: Policy) -> Finding:
         return Finding("same_side", False, "gap", None, None, R.LEDGER_GAP)
     if facts.book is None:
         return Finding("same_side", False, None, None, None, R.LEDGER_MISSING)
-    amt, ledger = _exchange_amt(facts), facts.book.amt
+    amt, ledger = exchange_amt(facts), facts.book.amt
     ok = amt is not None and not (amt < 0 < ledger or ledger < 0 < amt)
     return _verdict("same_side", ok, text(ledger), _text(amt), None, R.RECONCILE_REQUIRED_SIDE_MISMATCH)
 
 
 def same_quantity(facts: Facts, policy: Policy) -> Finding:
     """4: book and exchange differ by at most the tolerance, a share of the exchange's amount, exactly."""
-    amt = _exchange_amt(facts)
+    amt = exchange_amt(facts)
     if amt is None or facts.book is None:
         return Finding("same_quantity", False, None, None, None, R.RECONCILE_REQUIRED_QTY_MISMATCH)
-    difference = abs(total(amt, -facts.book.amt))
-    allowed = product(abs(amt), policy.qty_tolerance_pct).scaleb(-2)
-    ok, margin = difference <= allowed, total(allowed, -difference)
-    return _verdict("same_quantity", ok, text(difference), text(allowed), text(margin),
+    apart = difference(amt, facts.book.amt).copy_abs()
+    allowed = scaled(product(amt.copy_abs(), policy.qty_tolerance_pct), -2)
+    margin = difference(allowed, apart)
+    return _verdict("same_quantity", margin >= 0, text(apart), text(allowed), text(margin),
                     R.RECONCILE_REQUIRED_QTY_MISMATCH)
 
 
 def nothing_settling(facts: Facts, policy: Policy) -> Finding:
     """5a: the last order is settled, old enough, booked, and older than the snapshot."""
-    context, limit = facts.context, policy.cooldown_ms
-    age = context.last_order_age_ms
-    waiting = _still_settling(facts)
+    age, limit = last_order_age_ms(facts), policy.cooldown_ms
+    waiting = still_settling(facts)
     if waiting:
         return Finding("nothing_settling", False, waiting, limit, None, R.COOLDOWN_IN_FLIGHT)
     if age is None:
@@ -177,7 +192,7 @@ def closable_quantity(facts: Facts, policy: Policy) -> Finding:
     if qty is None or filters is None:
         return Finding("closable_quantity", False, None, None, None, R.QTY_BELOW_MIN)
     least = smallest_order(filters)
-    margin = total(qty, -least)
+    margin = difference(qty, least)
     return _verdict("closable_quantity", margin >= 0, text(qty), text(least), text(margin), R.QTY_BELOW_MIN)
 
 
@@ -194,7 +209,7 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     """ALLOW only if every check passes; the first that fails names the reason."""
     findings = tuple([check(facts, policy) for check in CHECKS])
     failed = next((f for f in findings if not f.ok), None)
-    amt = _exchange_amt(facts)
+    amt = exchange_amt(facts)
     return Decision(
         allow=failed is None,
         reason=failed.reason if failed else None,
@@ -206,81 +221,12 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     )
 
 
-# -- what the checks are made of ------------------------------------------------------------------------------
-
-
-def plan_age_ms(facts: Facts) -> int:
-    """Since the plan's `timestamp`, or its stream entry where it has none."""
-    stamp = facts.plan.timestamp_ms
-    return facts.now_ms - (facts.plan.entry_ms if stamp is None else stamp)
-
-
-def plan_contradiction(plan: Plan, snapshot: Snapshot | None) -> str:
-    """What in the plan contradicts itself or the position, in words; empty where nothing does."""
-    if plan.unreadable:
-        return plan.unreadable
-    fraction = FRACTIONS.get(plan.action)
-    if plan.step_fraction is not None and fraction is not None and plan.step_fraction != fraction:
-        return f"action closes {text(fraction)}, step closes {text(plan.step_fraction)}"
-    amt = snapshot.amt if snapshot else None
-    if amt and plan.side in ("BUY", "SELL") and (plan.side == "SELL") != (amt > 0):
-        return f"side {plan.side} does not close {text(amt)}"
-    return ""
-
-
-def requested_qty(facts: Facts) -> Decimal | None:
-    """What the plan asks for: its fraction of the exchange's position, at most its `close_qty` where it has one."""
-    amt, fraction = _exchange_amt(facts), FRACTIONS.get(facts.plan.action)
-    if amt is None or fraction is None:
-        return None
-    wanted, bound = product(abs(amt), fraction), facts.plan.close_qty
-    return min(wanted, bound) if bound > 0 else wanted
-
-
-def safe_close_qty(facts: Facts) -> Decimal | None:
-    """The largest legal quantity that closes no more than asked, held, or allowed in one order."""
-    wanted, amt, filters = requested_qty(facts), _exchange_amt(facts), facts.filters
-    if wanted is None or amt is None or filters is None:
-        return None
-    return floor_to_grid(min(wanted, abs(amt), filters.max_qty), step=filters.step, anchor=filters.min_qty)
-
-
-def smallest_order(filters: Filters) -> Decimal:
-    """The exchange's minimum, and never less than one step (a minimum of 0 exists)."""
-    return max(filters.min_qty, filters.step)
-
-
-def retry_after_ms(reason: str | None, facts: Facts, policy: Policy) -> int | None:
-    """When another try makes sense; None where the same plan can never pass."""
-    if reason is None or not R(reason).retryable:
-        return None
-    context: Context = facts.context
-    if reason == R.COOLDOWN_IN_FLIGHT and context.last_order_age_ms is not None:
-        return max(policy.cooldown_ms - context.last_order_age_ms, policy.skew_ms)
-    if reason == R.PERMIT_OUTSTANDING:
-        return max(context.phase_ends_ms - facts.now_ms, policy.skew_ms)
-    if reason == R.STORE_RESTARTED:
-        return policy.cooldown_ms
-    return policy.poll_ms
-
-
-def _still_settling(facts: Facts) -> str:
-    """Why the symbol's last order cannot be trusted to be in the snapshot; empty if it can."""
-    context = facts.context
-    if context.unsettled_orders:
-        return "order_not_settled"
-    if context.unbooked_results:
-        return "results_not_booked"
-    order_age, snapshot_age = context.last_order_age_ms, context.snapshot_age_ms
-    if order_age is not None and snapshot_age is not None and snapshot_age >= order_age:
-        return "snapshot_not_newer"
-    if context.released_ms and (facts.snapshot is None or facts.snapshot.ts_ms <= context.released_ms):
-        return "snapshot_not_newer"
-    return ""
-
-
-def _exchange_amt(facts: Facts) -> Decimal | None:
-    return facts.snapshot.amt if facts.snapshot else None
+def evaluation_failed(policy: Policy) -> Decision:
+    """The verdict where `decide` itself raised: a DENY without findings, since none can be trusted."""
+    return Decision(
+        allow=False, reason=R.EVALUATION_ERROR, findings=(), close_side="", requested_qty=None, safe_close_qty=None,
+        retry_after_ms=policy.poll_ms,
+    )
 
 
 def _text(value: Decimal | None) -> str | None:

@@ -8,9 +8,14 @@ only orders and people change it.
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
+
+import msgspec
 
 from .model import Value
-from .quantity import ZERO, total
+from .quantity import ZERO, difference, product, total
+
+SIGNS: Final = {"BUY": Decimal(1), "SELL": Decimal(-1)}
 
 
 class OrderReport(Value):
@@ -52,38 +57,49 @@ class Booking(Value):
 
 
 def book_order(amt: Decimal, report: OrderReport, *, before: OrderMark | None, plan_id: str, seen_ms: int) -> Booking:
-    """Signed arithmetic of one report on top of what is booked; reduce-only stops at zero with an anomaly."""
-    booked = before.booked_qty if before else ZERO
-    new_qty = max(booked, report.executed_qty)
-    signed = total(new_qty, -booked) * (1 if report.side == "BUY" else -1)
-    anomaly = None
-    if before and before.side and report.side and before.side != report.side:
+    """Signed arithmetic of one report on top of what is booked.
+
+    An order keeps the side it was first booked with. Reduce-only moves a position towards zero and no further.
+    What cannot be taken literally is booked as far as it can and named as an anomaly; a quantity without any
+    side books nothing and leaves the order unsettled, to be looked up at the exchange.
+    """
+    mark = _grown(report, before=before, plan_id=plan_id, seen_ms=seen_ms)
+    grown_by = difference(mark.booked_qty, before.booked_qty if before else ZERO)
+    if grown_by and mark.side not in SIGNS:
+        lost = msgspec.structs.replace(mark, booked_qty=difference(mark.booked_qty, grown_by), settled=False)
+        return Booking(delta=ZERO, amt_after=amt, mark=lost, anomaly="order_without_side")
+    literally = total(amt, product(grown_by, SIGNS[mark.side])) if grown_by else amt
+    after, anomaly = _towards_zero(amt, literally) if mark.reduce_only else (literally, None)
+    if report.side and report.side != mark.side:
         anomaly = "order_changed_side"
-    after = total(amt, signed)
-    if report.reduce_only and signed and _oversteps(amt, after):
-        after, anomaly = ZERO, "reduce_only_beyond_zero"
-    mark = OrderMark(
-        booked_qty=new_qty,
-        settled=report.settled or (before is not None and before.settled),
-        side=report.side or (before.side if before else ""),
-        contained=before.contained if before else False,
-        plan_id=plan_id,
-        order_id=report.order_id or (before.order_id if before else ""),
-        seen_ms=seen_ms,
-        reduce_only=report.reduce_only,
-    )
-    return Booking(delta=total(after, -amt), amt_after=after, mark=mark, anomaly=anomaly)
+    return Booking(delta=difference(after, amt), amt_after=after, mark=mark, anomaly=anomaly)
 
 
 def contain_order(report: OrderReport, *, before: OrderMark | None, plan_id: str, seen_ms: int) -> OrderMark:
     """The mark of an order that an opening balance already contains: nothing is booked, later growth is."""
-    booked = max(before.booked_qty if before else ZERO, report.executed_qty)
+    mark = _grown(report, before=before, plan_id=plan_id, seen_ms=seen_ms)
+    return msgspec.structs.replace(mark, settled=True, contained=True)
+
+
+def _grown(report: OrderReport, *, before: OrderMark | None, plan_id: str, seen_ms: int) -> OrderMark:
+    """The order's mark with this report added: the larger total, and nothing forgotten that was known."""
+    old = before or OrderMark(booked_qty=ZERO, settled=False)
     return OrderMark(
-        booked_qty=booked, settled=True, side=report.side, contained=True, plan_id=plan_id,
-        order_id=report.order_id, seen_ms=seen_ms, reduce_only=report.reduce_only,
+        booked_qty=max(old.booked_qty, report.executed_qty),
+        settled=report.settled or old.settled,
+        side=old.side or report.side,
+        contained=old.contained,
+        plan_id=plan_id or old.plan_id,
+        order_id=report.order_id or old.order_id,
+        seen_ms=seen_ms,
+        reduce_only=report.reduce_only or old.reduce_only,
     )
 
 
-def _oversteps(before: Decimal, after: Decimal) -> bool:
-    """A reduce-only order may shrink a position to zero and no further, and never grow or open one."""
-    return before == 0 or (before > 0) != (after > 0) and after != 0 or abs(after) > abs(before)
+def _towards_zero(before: Decimal, after: Decimal) -> tuple[Decimal, str | None]:
+    """What of a reduce-only change can be: to zero and no further, and never away from it."""
+    if before < 0 < after or after < 0 < before or (before == 0 and after != 0):
+        return ZERO, "reduce_only_beyond_zero"
+    if after.copy_abs() > before.copy_abs():
+        return before, "reduce_only_grows_position"
+    return after, None

@@ -32,7 +32,10 @@ class Policy(Value):
 
 
 class Snapshot(Value):
-    """What the exchange said, under the names of its hash. `amt` is None in hedge mode; `ts_ms` is the start of the request that brought it."""
+    """What the exchange said, under the names of its hash.
+
+    `amt` is None in hedge mode; `ts_ms` is the start of the request that brought it.
+    """
 
     symbol: str
     amt: Decimal | None = msgspec.field(name="position_amt")

@@ -13,7 +13,7 @@ from decimal import Decimal
 import msgspec
 
 from .model import Decision, Facts, Finding, Policy, Scalar
-from .quantity import number, seconds, text
+from .quantity import number, seconds, text, within_digits
 from .reasons import Reason
 
 SIG_MARK = b',"sig":"'
@@ -48,7 +48,7 @@ class _Allow(msgspec.Struct, gc=False):
     nonce: str
 
 
-class _Deny(msgspec.Struct, gc=False, omit_defaults=True):
+class _Deny(msgspec.Struct, gc=False):
     v: int
     plan_id: str
     symbol: str
@@ -171,5 +171,6 @@ def read_permit(raw: bytes) -> Permit | None:
         permit = _PERMIT.decode(raw)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
-    finite = permit.safe_close_qty.is_finite() and permit.exchange_position_amt.is_finite()
-    return permit if permit.v == 1 and finite and permit.max_snapshot_age_sec.is_finite() else None
+    numbers = (permit.safe_close_qty, permit.exchange_position_amt, permit.ledger_position_amt,
+               permit.snapshot_age_sec, permit.max_snapshot_age_sec)
+    return permit if permit.v == 1 and all(within_digits(value) for value in numbers) else None

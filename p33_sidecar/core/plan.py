@@ -6,16 +6,19 @@ else that cannot be read is carried along as `unreadable`, so that the plan gets
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
 
 from .actions import FRACTIONS
 from .model import Plan
-from .quantity import ZERO, parse
+from .quantity import ZERO, parse, scaled
 
 EXECUTE = "EXECUTE"
 PLAN_ID_MAX, SYMBOL_MAX = 128, 40
+TIMESTAMP_MS_MAX = 10**17
+"""Beyond any clock, three million years from now; what lies further off is not a time and fits no JSON integer."""
 
 
 class MessageRefused(ValueError):
@@ -75,7 +78,7 @@ def plan_of(fields: dict[str, str], *, entry_ms: int) -> Plan:
     )
 
 
-def _read(reader, text: str, name: str, unreadable: list[str]) -> Decimal | None:
+def _read(reader: Callable[[str], Decimal | None], text: str, name: str, unreadable: list[str]) -> Decimal | None:
     try:
         return reader(text) if text else None
     except (ValueError, RecursionError) as error:
@@ -102,7 +105,7 @@ def _pct(raw: msgspec.Raw) -> Decimal | None:
     pct = parse(written)
     if not 0 < pct <= 100:
         raise ValueError(f"pct {written} is not within 0 to 100")
-    return pct.scaleb(-2)
+    return scaled(pct, -2)
 
 
 def _close_qty(text: str) -> Decimal:
@@ -117,6 +120,7 @@ def _timestamp(text: str) -> tuple[int | None, bool]:
     if not text:
         return None, False
     try:
-        return int(parse(text).scaleb(3)), False
-    except (ValueError, OverflowError, ArithmeticError):
+        stamp_ms = int(scaled(parse(text), 3))
+    except ValueError:
         return None, True
+    return (stamp_ms, False) if abs(stamp_ms) <= TIMESTAMP_MS_MAX else (None, True)

@@ -7,23 +7,30 @@ The canonical plain notation is the contract's: no exponent, no trailing zeros, 
 from __future__ import annotations
 
 import re
-from decimal import Context, Decimal, Inexact, localcontext
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow, localcontext
 
 import msgspec
 
 ZERO = Decimal(0)
 MAX_DIGITS = 60
-"""Longest text accepted as a number: far above any real quantity, far below what could hurt."""
+"""Longest plain notation accepted as a number: far above any real quantity, far below what could hurt."""
 
 _PLAIN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?\Z", re.ASCII)
-_EXACT = Context(prec=MAX_DIGITS * 2, traps=[Inexact])
+_EXACT = Context(prec=MAX_DIGITS * 6, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+"""Room for a product of two accepted numbers added to a third; whatever still does not fit raises, never rounds."""
 
 
 def parse(text: str) -> Decimal:
-    """The exact value of a decimal text. Raises ValueError for anything else (`nan`, `inf`, ``, `1_0`)."""
+    """The exact value of a decimal text. Raises ValueError for anything else (`nan`, `inf`, ``, `1_0`).
+
+    An exponent is read, but only as far as the plain notation stays within MAX_DIGITS (so `1E+99` is refused).
+    """
     if len(text) > MAX_DIGITS or not _PLAIN.match(text):
         raise ValueError(f"not a decimal number: {text[:80]!r}")
-    return Decimal(text)
+    value = Decimal(text)
+    if len(format(value, "f")) > MAX_DIGITS:
+        raise ValueError(f"too many digits: {text[:80]!r}")
+    return value
 
 
 def text(value: Decimal) -> str:
@@ -50,10 +57,11 @@ def side_of(amt: Decimal) -> str:
 
 
 def floor_to_grid(qty: Decimal, *, step: Decimal, anchor: Decimal = ZERO) -> Decimal:
-    """The largest legal quantity not above `qty`: `anchor + n * step`, n >= 0; zero where there is none.
+    """The largest quantity on the grid that is not above `qty` and not negative; zero where there is none.
 
-    The exchange calls a quantity legal when `(qty - minQty) % stepSize == 0`; `anchor` is that minQty.
-    Raises ValueError for a step that is not positive.
+    The exchange calls a quantity legal when `(qty - minQty) % stepSize == 0`; `anchor` is that minQty. Points of
+    the grid below the minimum are returned too: what is too little is the caller's question.
+    Raises ValueError for a step that is not positive, decimal.InvalidOperation for what is not a number.
     """
     if step <= 0:
         raise ValueError(f"step must be positive, is {text(step)}")
@@ -72,3 +80,18 @@ def product(a: Decimal, b: Decimal) -> Decimal:
 def total(a: Decimal, b: Decimal) -> Decimal:
     """Exact sum: raises decimal.Inexact rather than dropping a digit."""
     return _EXACT.add(a, b)
+
+
+def difference(a: Decimal, b: Decimal) -> Decimal:
+    """Exact `a - b`: raises decimal.Inexact rather than dropping a digit, as a unary minus would."""
+    return _EXACT.subtract(a, b)
+
+
+def scaled(value: Decimal, places: int) -> Decimal:
+    """Exact `value * 10**places` (Decimal.scaleb rounds to the ambient context's 28 digits)."""
+    return _EXACT.scaleb(value, places)
+
+
+def within_digits(value: Decimal) -> bool:
+    """Whether a value that did not come through `parse` is finite and of a size that `parse` would accept."""
+    return value.is_finite() and -MAX_DIGITS < value.adjusted() < MAX_DIGITS

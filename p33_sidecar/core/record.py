@@ -17,7 +17,7 @@ from .checks import decide
 from .model import Book, Context, Decision, Facts, Filters, Finding, Policy, Scalar, Snapshot
 from .permit import Stamp, details_of, permit_bytes
 from .plan import plan_of
-from .quantity import text
+from .quantity import text, within_digits
 
 RECORD_VERSION = 1
 
@@ -94,7 +94,7 @@ def record_bytes(decision: Decision, facts: Facts, policy: Policy, *, stamp: Sta
         requested_qty=_text(decision.requested_qty), safe_close_qty=_text(decision.safe_close_qty),
         retry_after_ms=decision.retry_after_ms,
         permit=PermitRef(stamp.issued_ms, stamp.expires_ms, stamp.nonce),
-        times=Times(origin.published_ms, origin.read_ms, facts.now_ms),
+        times=Times(facts.plan.entry_ms, origin.read_ms, facts.now_ms),
         venue=stamp.venue, instance=origin.instance, version=origin.version,
     ))
 
@@ -162,7 +162,14 @@ def _cached(value: msgspec.Struct | None) -> msgspec.Raw | None:
 
 
 def _value(plain: Any, kind: type) -> Any:
-    return None if plain is None else msgspec.convert(plain, kind)
+    if plain is None:
+        return None
+    value = msgspec.convert(plain, kind)
+    for name in value.__struct_fields__:
+        held = getattr(value, name)
+        if isinstance(held, Decimal) and not within_digits(held):
+            raise ValueError(f"{name} of the recorded {kind.__name__.lower()} is not a quantity")
+    return value
 
 
 def _plain(value: Any) -> Any:

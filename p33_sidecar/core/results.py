@@ -1,0 +1,166 @@
+"""A result's message turned into order reports, whatever shape its producer gave it (contract, chapter 1).
+
+A step that failed never counts; a step whose fate is open is reported as not settled, never dropped. A message
+that says it executed and cannot be attributed to an order is refused, so that it is kept and somebody looks.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from .ledger import OrderReport
+from .model import Value
+from .plan import MessageRefused, plan_id_of, symbol_of
+from .quantity import ZERO, parse
+
+COUNTS: Final = frozenset({"success", "executed", "filled", "partially_filled"})
+NEVER: Final = frozenset({
+    "failed", "failure", "error", "not_implemented", "skipped", "blocked", "denied", "rejected", "dry_run",
+    "would_execute", "not_sent", "order_not_sent", "order_rejected", "cancelled_before_send",
+})
+"""Step statuses that mean nothing happened. Any other status is open: booked as said, and asked for."""
+ENDS_TAKEN: Final = frozenset({"order_rejected", "order_not_sent"})
+
+
+class Result(Value):
+    """A result as understood. `ending` says what it means for a taken permit of its plan."""
+
+    plan_id: str
+    symbol: str
+    executed: bool
+    reports: tuple[OrderReport, ...]
+    aliases: tuple[tuple[str, ...], ...]
+    """For each report, the keys without order id under which the same fill may be known."""
+    ending: str
+
+
+class _Step(msgspec.Struct, gc=False):
+    step: Any = ""
+    status: Any = ""
+    order_id: Any = None
+    side: Any = ""
+    executed_qty: msgspec.Raw = msgspec.Raw(b"null")
+    filled_qty: msgspec.Raw = msgspec.Raw(b"null")
+    reduce_only: Any = None
+    reduceOnly: Any = None  # noqa: N815 - the producers' spelling
+
+
+_STEPS = msgspec.json.Decoder(list[_Step])
+_DETAILS = msgspec.json.Decoder(_Step)
+
+
+def result_of(fields: dict[str, str]) -> Result:
+    """The result a stream entry carries. Raises MessageRefused for one that cannot be attributed or read."""
+    symbol = symbol_of(fields.get("symbol"))
+    executed = _true(fields.get("executed", ""))
+    steps = _steps(fields, executed)
+    plan_id = _plan_id(fields.get("plan_id", ""), steps)
+    counting = [step for step in steps if _counts(step, executed, fields)]
+    reports = tuple(_report(step, plan_id, executed) for step in counting)
+    aliases = tuple(_aliases(step, plan_id, alone=len(counting) == 1) for step in counting)
+    done = executed or fields.get("error", "") in ENDS_TAKEN
+    return Result(plan_id=plan_id, symbol=symbol, executed=executed, reports=reports, aliases=aliases,
+                  ending="over" if done else "other")
+
+
+def _plan_id(text: str, steps: list[_Step]) -> str:
+    if not text and steps and all(_text(step.order_id) for step in steps):
+        return ""
+    return plan_id_of(text)
+
+
+def _steps(fields: dict[str, str], executed: bool) -> list[_Step]:
+    """The steps of the message: its list, else its `details`, else its own flat fields."""
+    try:
+        if fields.get("steps_results", "") not in ("", "[]", "null"):
+            return _STEPS.decode(fields["steps_results"])
+        if fields.get("details", "") not in ("", "{}", "null"):
+            return [_with_status(_DETAILS.decode(fields["details"]), fields, executed)]
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise MessageRefused("unreadable_steps") from error
+    flat = msgspec.convert(
+        {k: fields[k] for k in ("step", "order_id", "side", "status", "reduce_only", "reduceOnly") if k in fields},
+        _Step)
+    flat.executed_qty = _quoted(fields.get("executed_qty", ""))
+    flat.filled_qty = _quoted(fields.get("filled_qty", ""))
+    return [_with_status(flat, fields, executed)] if executed or _text(flat.order_id) else []
+
+
+def _with_status(step: _Step, fields: dict[str, str], executed: bool) -> _Step:
+    """A flat message carries no step status: `executed` stands for it."""
+    if not _text(step.status):
+        step.status = fields.get("status", "") or ("success" if executed else "failed")
+    return step
+
+
+def _counts(step: _Step, executed: bool, fields: dict[str, str]) -> bool:
+    status = _text(step.status).lower()
+    if status in NEVER or (not executed and _true(fields.get("would_execute", ""))):
+        return False
+    if executed or status in COUNTS:
+        return True
+    return bool(_text(step.order_id))
+
+
+def _report(step: _Step, plan_id: str, executed: bool) -> OrderReport:
+    status, order_id = _text(step.status).lower(), _text(step.order_id)
+    qty, side = _quantity(step), _text(step.side).upper()
+    known_side = side in ("BUY", "SELL")
+    believed = known_side and (executed or status not in COUNTS)
+    settled = believed and qty > 0 and status in COUNTS and status != "partially_filled"
+    alias = _alias(plan_id, _text(step.step))
+    return OrderReport(
+        key=order_id or alias, alias=alias, side=side if known_side else "",
+        executed_qty=qty if believed else ZERO, settled=settled,
+        reduce_only=_true(_text(step.reduce_only)) or _true(_text(step.reduceOnly)), order_id=order_id,
+    )
+
+
+def _aliases(step: _Step, plan_id: str, *, alone: bool) -> tuple[str, ...]:
+    """Without plan there is none; a plan's only step is also known without its name (flat messages name none)."""
+    if not plan_id:
+        return ()
+    named = _alias(plan_id, _text(step.step))
+    unnamed = _alias(plan_id, "")
+    return (named, unnamed) if alone and named != unnamed else (named,)
+
+
+def _alias(plan_id: str, step: str) -> str:
+    return f"plan {plan_id} {step}"
+
+
+def _quantity(step: _Step) -> Decimal:
+    """The order's total so far; zero where the message has none. Raises MessageRefused for nonsense."""
+    for raw in (step.executed_qty, step.filled_qty):
+        written = bytes(raw).decode("utf-8", "replace").strip('"')
+        if written in ("null", ""):
+            continue
+        try:
+            qty = parse(written)
+        except ValueError as error:
+            raise MessageRefused("unreadable_quantity") from error
+        if qty < 0:
+            raise MessageRefused("negative_quantity")
+        return qty
+    return ZERO
+
+
+def _quoted(text: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(text))
+
+
+def _text(value: Any) -> str:
+    """An order id as text, whatever type it came in; nothing for null, 0 and empty."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "true"
+    text = str(value).strip()
+    return "" if text in ("0", "None", "null") else text
+
+
+def _true(text: str) -> bool:
+    return text.strip().lower() in ("true", "1", "yes")
