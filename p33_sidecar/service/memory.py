@@ -81,6 +81,9 @@ class Memory:
         self.books_read = False
         self.gap_ms = 0
         self.unsettled = 0
+        self.opening_pending = False
+        """A second agreeing reply is waited for: the next poll need not wait its full interval."""
+        self.openings_considered = False
         # clerk
         self.filters: dict[str, Filters] | None = None
         self.filters_read_ms = 0
@@ -89,11 +92,15 @@ class Memory:
         # lifecycle
         self.stored_venue = venue
         self.accepted_run_id = ""
+        self.noticed_run_id = ""
+        """A server process that replaced the accepted one and is not trusted yet."""
         self.restart_noticed_ms = 0
         # desk
         self.states: dict[str, State] = {}
         self.open_permits: dict[str, int] = {}
         """symbol -> expires_ms of the ALLOW issued last, until it is known to have ended."""
+        self.unknown_symbols: set[str] = set()
+        """Symbols that plans named and the filters lack: a reason to read the exchange's list again."""
         self.verdicts: deque[Verdict] = deque(maxlen=50)
         # exchange client
         self.ban_until_ms = 0
@@ -102,6 +109,7 @@ class Memory:
         self.turns: dict[str, int] = {}
         """loop -> monotonic ns of its last turn that got through."""
         self.store_down_since_ms = 0
+        self.stopping = threading.Event()
         self.refresh_wanted = threading.Event()
         self.reread_books = threading.Event()
 

@@ -1,0 +1,301 @@
+"""The permit desk: every EXECUTE plan gets exactly one verdict, within its time, whatever else is slow.
+
+Nothing slow may happen here: no request to the exchange, no read that the issuing step does not make anyway.
+A plan that must wait, for one shared refresh of a stale snapshot or for a result still being booked, is parked
+with a deadline while others pass. A verdict is decided on what the loops hold in memory and confirmed by the
+step that issues it; if something moved, it is taken again on what the store says.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+
+from .. import __version__
+from ..core.checks import decide
+from ..core.model import Decision, Facts, Finding, Phase, Plan
+from ..core.permit import Stamp
+from ..core.plan import EXECUTE, MessageRefused, plan_of
+from ..core.quantity import text
+from ..core.reasons import Reason
+from ..core.record import Origin
+from ..store.connect import ServerClock
+from ..store.state import State, entry_order, phase_of, read_mark
+from ..store.verdicts import Entry, GroupMissing, Issue, Moved, VerdictStore
+from .facts import believed_state, facts_of
+from .hooks import Hooks
+from .memory import NO_LINE, Memory, Verdict
+
+log = logging.getLogger("p33.desk")
+
+BATCH = 64
+PARKED_BLOCK_MS = 4
+IDLE_BLOCK_MS = 1000
+BOOKING_WAIT_MS = 120
+CLAIM_EVERY_MS = 10_000
+ATTEMPTS = 8
+
+
+class Job(msgspec.Struct):
+    """A plan on its way to a verdict."""
+
+    plan: Plan
+    entry_id: str
+    published_ms: int
+    read_ms: int
+    state: State | None = None
+    attempts: int = 0
+    wake_ms: int = 0
+    """While parked: when it is decided whatever happened."""
+    waited_for: str = ""
+    polls_seen: int = 0
+
+
+class Desk:
+    """One consumer of the plan stream. `step()` handles what there is and returns."""
+
+    def __init__(self, store: VerdictStore, memory: Memory, clock: ServerClock, hooks: Hooks, *,
+                 refresh_budget_ms: int, new_nonce: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
+        self.store, self.memory, self.clock, self.hooks = store, memory, clock, hooks
+        self.refresh_budget_ms, self.new_nonce = refresh_budget_ms, new_nonce
+        self.parked: list[Job] = []
+        self._handling: set[str] = set()
+        self._pending_read = False
+        self._claimed_ms = 0
+
+    # -- one turn ---------------------------------------------------------------------------------------------
+
+    def step(self, *, block_ms: int = IDLE_BLOCK_MS) -> int:
+        """Handle parked plans that are due and the plans that are there. Returns how many verdicts it issued."""
+        issued = self._decide(self._due())
+        try:
+            return issued + self._handle(self._next_entries(block_ms))
+        except GroupMissing:
+            self.store.ensure_group(self.clock.now_ms())
+            self._pending_read = False
+            return issued
+
+    def reset(self) -> None:
+        """Forget what was in hand, after the connection broke: it is pending in the group and is read again."""
+        self.parked.clear()
+        self._handling.clear()
+        self._pending_read = False
+
+    def _next_entries(self, block_ms: int) -> list[Entry]:
+        if not self._pending_read:
+            return self._pending_entries()
+        if self.clock.now_ms() - self._claimed_ms >= CLAIM_EVERY_MS:
+            self._claimed_ms = self.clock.now_ms()
+            claimed = self.store.claim_abandoned()
+            if claimed:
+                return [entry for entry in claimed if entry[0] not in self._handling]
+        block_ms = min(block_ms, PARKED_BLOCK_MS) if self.parked else block_ms
+        return self.store.new_plans(count=BATCH, block_ms=block_ms or None)
+
+    def _pending_entries(self) -> list[Entry]:
+        """What was ours before this start and never acknowledged comes first (incident I49)."""
+        last, entries = "0", []
+        while page := self.store.own_pending(last):
+            entries += page
+            last = page[-1][0]
+        self._pending_read = True
+        return entries
+
+    def _handle(self, entries: list[Entry]) -> int:
+        jobs = [job for entry_id, fields in entries if (job := self._job(entry_id, fields))]
+        return self._decide(jobs)
+
+    def _job(self, entry_id: str, fields: dict[str, str] | None) -> Job | None:
+        if fields is None or fields.get("decision") not in (EXECUTE, None):
+            self.store.pass_over(entry_id)
+            return None
+        now_ms = self.clock.now_ms()
+        published_ms = entry_order(entry_id)[0]
+        try:
+            if "decision" not in fields:
+                raise MessageRefused("missing_decision")
+            plan = plan_of(fields, entry_ms=published_ms)
+        except MessageRefused as refused:
+            if self.store.reject(entry_id, fields, reason=refused.reason, now_ms=now_ms):
+                self.hooks.rejected("plan", refused.reason)
+                log.warning("plan.rejected", extra={"fields": {"entry": entry_id, "reason": refused.reason}})
+            return None
+        self._handling.add(entry_id)
+        return Job(plan, entry_id, published_ms, now_ms)
+
+    # -- deciding ---------------------------------------------------------------------------------------------
+
+    def _decide(self, jobs: list[Job]) -> int:
+        """Rounds of at most one plan per symbol, each issued in one round trip."""
+        issued = 0
+        while jobs:
+            chosen, jobs = _one_per_symbol(jobs)
+            issues = [(job, issue) for job in chosen if (issue := self._prepare(job))]
+            if not issues:
+                continue
+            outcomes = self.store.issue([issue for _, issue in issues])
+            for (job, issue), outcome in zip(issues, outcomes, strict=True):
+                if isinstance(outcome, int):
+                    issued += 1
+                    self._issued(job, issue, outcome)
+                else:
+                    jobs.insert(0, self._again(job, outcome))
+        return issued
+
+    def _prepare(self, job: Job) -> Issue | None:
+        """The verdict to issue, or None when the plan was passed over or parked."""
+        memory, now_ms, mono_ns = self.memory, self.clock.now_ms(), self.clock.mono_ns()
+        state = job.state or believed_state(memory, job.plan.symbol)
+        if job.state is not None and self._settled(job, state, now_ms):
+            self.store.pass_over(job.entry_id)
+            self._handling.discard(job.entry_id)
+            return None
+        facts, decision = self._evaluate(job, state, now_ms, mono_ns)
+        if self._park(job, facts, decision, now_ms):
+            return None
+        nonce = self.new_nonce()
+        stamp = Stamp(memory.venue, now_ms, now_ms + memory.policy.permit_ttl_ms, nonce)
+        origin = Origin(job.entry_id, job.published_ms, job.read_ms, memory.instance, __version__)
+        return Issue(decision=decision, facts=facts, state=state, stamp=stamp, origin=origin)
+
+    def _evaluate(self, job: Job, state: State, now_ms: int, mono_ns: int) -> tuple[Facts, Decision]:
+        run_id = self.store.link.run_id
+        facts = facts_of(job.plan, state, self.memory, now_ms=now_ms, mono_ns=mono_ns, run_id=run_id)
+        try:
+            if job.attempts > ATTEMPTS:
+                raise ArithmeticError("the facts kept moving")
+            return facts, decide(facts, self.memory.policy)
+        except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.exception("evaluation.failed", extra={"fields": {"plan_id": job.plan.plan_id}})
+            return facts, _failed(error, self.memory.policy.poll_ms)
+
+    def _settled(self, job: Job, state: State, now_ms: int) -> bool:
+        """Whether the entry needs no verdict: dealt with already, or a repetition of a settled plan."""
+        if state.plan_taken:
+            self.hooks.republished()
+            return True
+        mark = read_mark(state.mark)
+        if mark is None or not mark.entry:
+            return False
+        if entry_order(job.entry_id) <= entry_order(mark.entry):
+            return True
+        ended = mark.outcome == "DENY" and mark.retryable
+        if mark.outcome == "ALLOW":
+            ended = not self._is_open(job.plan, state, mark.nonce, now_ms)
+        if not ended:
+            self.hooks.republished()
+        return not ended
+
+    def _is_open(self, plan: Plan, state: State, nonce: str, now_ms: int) -> bool:
+        """Whether the plan's own ALLOW is still open: then its repetition changes nothing."""
+        if state.open != f"{plan.plan_id} {nonce}":
+            return False
+        facts = facts_of(plan, state, self.memory, now_ms=now_ms, mono_ns=self.clock.mono_ns(), run_id=state.run_id)
+        amt = facts.snapshot.amt if facts.snapshot else None
+        phase, _, _ = phase_of(state, policy=self.memory.policy, now_ms=now_ms, amt=amt,
+                               rev=facts.book.rev if facts.book else None)
+        return phase == Phase.OPEN
+
+    def _again(self, job: Job, outcome: Moved | None) -> Job:
+        """What the store says becomes what is believed, and the decision is taken again."""
+        job.attempts += 1
+        moved = outcome or self.store.read_state(job.plan.symbol, job.plan.plan_id)
+        self.clock.sync(moved.now_ms)
+        job.state = moved.state
+        symbol = job.plan.symbol
+        self.memory.states[symbol] = moved.state
+        if moved.state.book != self.memory.books.get(symbol, NO_LINE).text or moved.state.gap != _gap(self.memory):
+            self.memory.reread_books.set()
+        return job
+
+    def _issued(self, job: Job, issue: Issue, server_ms: int) -> None:
+        memory, plan, decision = self.memory, job.plan, issue.decision
+        self._handling.discard(job.entry_id)
+        self.clock.sync(server_ms)
+        state = issue.state
+        if decision.allow:
+            line = f"{plan.plan_id} {issue.stamp.nonce} {issue.stamp.issued_ms} {issue.stamp.expires_ms} " \
+                   f"{text(issue.facts.snapshot.amt)} {issue.facts.book.rev}"
+            state = state._replace(issued=line, open=f"{plan.plan_id} {issue.stamp.nonce}", taken="")
+            memory.open_permits[plan.symbol] = issue.stamp.expires_ms
+        elif decision.reason == Reason.NO_SYMBOL_FILTERS and len(memory.unknown_symbols) < 100:
+            memory.unknown_symbols.add(plan.symbol)
+        memory.states[plan.symbol] = state
+        latency_ms = server_ms - job.published_ms
+        memory.verdicts.appendleft(Verdict(
+            server_ms, plan.plan_id, plan.symbol, plan.action, decision.allow, decision.reason or "",
+            text(decision.safe_close_qty) if decision.safe_close_qty else "", latency_ms))
+        self.hooks.verdict(plan.symbol, reason=decision.reason, latency_s=max(latency_ms, 0) / 1000,
+                           evaluation_s=max(server_ms - job.read_ms, 0) / 1000)
+
+    # -- waiting ----------------------------------------------------------------------------------------------
+
+    def _park(self, job: Job, facts: Facts, decision: Decision, now_ms: int) -> bool:
+        """Put the plan aside if a moment's wait can change the verdict; each cause is waited for once."""
+        cause, wait_ms = self._worth_waiting(facts, decision, now_ms)
+        if not cause or (job.waited_for == cause and now_ms >= job.wake_ms):
+            return False
+        if job.waited_for != cause:
+            job.waited_for, job.wake_ms = cause, now_ms + wait_ms
+        job.polls_seen = self._polls()
+        job.state = None if cause == "refresh" else job.state
+        if cause == "refresh":
+            self.memory.refresh_wanted.set()
+        self.parked.append(job)
+        return True
+
+    def _worth_waiting(self, facts: Facts, decision: Decision, now_ms: int) -> tuple[str, int]:
+        context = facts.context
+        if context.unbooked_results and decision.reason in (Reason.COOLDOWN_IN_FLIGHT, *_LEDGER_REASONS):
+            return "booking", BOOKING_WAIT_MS
+        stale = decision.reason == Reason.STALE_EXCHANGE_STATE or (
+            decision.reason == Reason.NO_EXCHANGE_SNAPSHOT and facts.snapshot is None and context.filters_read)
+        if stale and self.refresh_budget_ms and self.memory.ban_until_ms <= now_ms:
+            return "refresh", self.refresh_budget_ms
+        return "", 0
+
+    def _due(self) -> list[Job]:
+        """Parked plans whose cause has gone or whose time is up."""
+        if not self.parked:
+            return []
+        now_ms, polls = self.clock.now_ms(), self._polls()
+        due = [j for j in self.parked if j.waited_for == "booking" or j.polls_seen != polls or now_ms >= j.wake_ms]
+        self.parked = [job for job in self.parked if job not in due]
+        for job in due:
+            if job.waited_for == "booking":
+                job.state = self.store.read_state(job.plan.symbol, job.plan.plan_id).state
+        return due
+
+    def _polls(self) -> int:
+        poll = self.memory.last_poll
+        return poll.requested_mono_ns if poll else 0
+
+
+_LEDGER_REASONS = (Reason.LEDGER_MISSING, Reason.RECONCILE_REQUIRED_QTY_MISMATCH,
+                   Reason.RECONCILE_REQUIRED_SIDE_MISMATCH)
+
+
+def _gap(memory: Memory) -> str:
+    return str(memory.gap_ms) if memory.gap_ms else ""
+
+
+def _one_per_symbol(jobs: list[Job]) -> tuple[list[Job], list[Job]]:
+    """(the first plan of each symbol, the rest in order)."""
+    seen: set[str] = set()
+    chosen, rest = [], []
+    for job in jobs:
+        (rest if job.plan.symbol in seen else chosen).append(job)
+        seen.add(job.plan.symbol)
+    return chosen, rest
+
+
+def _failed(error: Exception, poll_ms: int) -> Decision:
+    """An error inside the evaluation is a denial like any other, with the error's kind and no more."""
+    finding = Finding("evaluation", False, type(error).__name__, None, None, Reason.EVALUATION_ERROR)
+    nothing: Decimal | None = None
+    return Decision(allow=False, reason=Reason.EVALUATION_ERROR, findings=(finding,), close_side="",
+                    requested_qty=nothing, safe_close_qty=nothing, retry_after_ms=poll_ms)
