@@ -86,8 +86,8 @@ class Desk:
         self._pending_read = False
 
     def _next_entries(self, block_ms: int) -> list[Entry]:
-        if not self._pending_read:
-            return self._pending_entries()
+        if not self._pending_read and (pending := self._pending_entries()):
+            return pending
         if self.clock.now_ms() - self._claimed_ms >= CLAIM_EVERY_MS:
             self._claimed_ms = self.clock.now_ms()
             claimed = self.store.claim_abandoned()

@@ -40,11 +40,11 @@ class Link:
 
     def __init__(self, url: str, *, name: str, timeout_s: float = 5.0, decode: bool = True) -> None:
         self.run_id = ""
+        over_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
         self.redis = redis.Redis.from_url(
             url, protocol=2, decode_responses=decode, encoding_errors="backslashreplace",
-            socket_timeout=timeout_s, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0), single_connection_client=False, max_connections=4,
-            redis_connect_func=self._on_connect, client_name=f"p33-{name}",
+            socket_timeout=timeout_s, socket_connect_timeout=CONNECT_TIMEOUT_S, max_connections=4,
+            retry=Retry(NoBackoff(), 0), redis_connect_func=self._on_connect, client_name=f"p33-{name}", **over_tcp,
         )
 
     def _on_connect(self, connection: redis.Connection) -> None:
