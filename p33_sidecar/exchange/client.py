@@ -69,7 +69,7 @@ class Exchange:
     def __init__(self, base_url: str, *, credentials: Credentials | None, bans: BanStore, now_ms: Callable[[], int],
                  mono_ns: Callable[[], int] = time.monotonic_ns, observer: Observer | None = None,
                  timeout_s: float = 4.0, transport: httpx.BaseTransport | None = None) -> None:
-        self.venue = httpx.URL(base_url).netloc.decode("ascii")
+        self.venue = venue_of(base_url)
         self._credentials = credentials or Credentials("", "")
         self._now_ms, self._mono_ns = now_ms, mono_ns
         self._weight = WeightGauge(now_ms=now_ms)

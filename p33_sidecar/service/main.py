@@ -1,0 +1,111 @@
+"""`p33-sidecar`: settings, store, loops, page; then wait for SIGTERM.
+
+Exit codes (contract, chapter 7): 0 stopped on request, 1 unexpected, 69 Redis unreachable at the start, 78
+configuration.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+from .. import __version__, logs
+from ..core.record import policy_hash
+from ..errors import ConfigurationInvalid, StoreUnavailable
+from ..exchange.venue import venue_of
+from ..settings import SETTINGS, Settings, load
+from ..store.connect import ServerClock
+from .http import routes, serve
+from .lifecycle import Sidecar
+from .memory import Memory
+from .metrics import Metrics
+from .status import standing_warnings, status
+
+log = logging.getLogger("p33.main")
+
+UNAVAILABLE, CONFIGURATION = 69, 78
+SWITCH_INTERVAL_S = 0.0005
+"""How long a busy thread may keep a verdict waiting for the interpreter's lock; the default is 5 ms."""
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(os.environ))
+
+
+def run(env: Mapping[str, str]) -> int:
+    """Run the service until SIGTERM or SIGINT; returns the exit code."""
+    try:
+        settings = load(env)
+    except ConfigurationInvalid as invalid:
+        for problem in invalid.problems:
+            print(problem, file=sys.stderr)
+        return CONFIGURATION
+    _prepare(settings)
+    memory, clock = memory_of(settings), ServerClock()
+    metrics = Metrics(memory, clock, version=__version__, policy_hash=policy_hash(memory.policy),
+                      loosened=settings.loosened)
+    sidecar = Sidecar(settings, memory, clock, metrics)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: memory.stopping.set())
+    warnings = standing_warnings(settings)
+    try:
+        server = serve(settings["P33_METRICS_HOST"], settings["P33_METRICS_PORT"], routes(
+            memory, clock, render=metrics.render, limits_ms=_turn_limits(settings),
+            status=lambda: status(memory, clock, warnings=warnings)))
+    except ConfigurationInvalid as invalid:
+        print("; ".join(invalid.problems), file=sys.stderr)
+        return CONFIGURATION
+    try:
+        sidecar.wait_for_store()
+    except StoreUnavailable as error:
+        log.error("store.unreachable", extra={"fields": {"why": str(error)}})
+        server.close()
+        return UNAVAILABLE
+    _say_hello(settings, memory, server.port, warnings)
+    sidecar.start()
+    memory.stopping.wait()
+    sidecar.stop()
+    server.close()
+    log.info("service.stopped")
+    return 0
+
+
+def memory_of(settings: Settings) -> Memory:
+    """Empty memory for these settings: what is in scope before anything was read."""
+    memory = Memory(policy=settings.policy, venue=venue_of(settings.exchange_url), instance=settings.instance,
+                    allowlist=settings["P33_ALLOWLIST"], configured=settings.credentials is not None)
+    memory.scope = memory.allowlist or frozenset()
+    return memory
+
+
+def _prepare(settings: Settings) -> None:
+    logs.setup(settings["P33_LOG_LEVEL"], settings["P33_LOG_FORMAT"])
+    for setting in SETTINGS:
+        value = settings[setting.name]
+        if setting.secret and value:
+            logs.register_secret(value if isinstance(value, str) else value.reveal())
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()
+
+
+def _say_hello(settings: Settings, memory: Memory, port: int, warnings: list[str]) -> None:
+    log.info("service.started", extra={"fields": {
+        "version": __version__, "instance": memory.instance, "venue": memory.venue, "port": port,
+        "policy": policy_hash(memory.policy), "configured": memory.configured}})
+    for warning in warnings:
+        log.warning("service.warning", extra={"fields": {"what": warning}})
+
+
+def _turn_limits(settings: Settings) -> dict[str, int]:
+    """How long a turn of each loop may take before /healthz calls it stuck."""
+    return {"desk": 10_000, "bookkeeper": 10_000, "poller": settings["P33_POLL_SEC"] + 15_000, "clerk": 60_000}
+
+
+if __name__ == "__main__":
+    main()
