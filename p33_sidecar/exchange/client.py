@@ -33,6 +33,7 @@ from p33_sidecar.exchange.limits import BanGuard, BanStore, Priority, WeightGaug
 from p33_sidecar.exchange.orders import OrderState, decode_order
 from p33_sidecar.exchange.positions import PositionsReply, decode_positions
 from p33_sidecar.exchange.signing import Credentials, encode, signed
+from p33_sidecar.exchange.venue import venue_of
 from p33_sidecar.exchange.wire import decode
 
 RECV_WINDOW_MS: Final = 5_000
