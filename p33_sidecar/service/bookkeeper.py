@@ -8,10 +8,11 @@ gap, said aloud, and makes every book doubtful until it is shown to be right.
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 
 import msgspec
 
-from ..core.ledger import OrderMark, OrderReport, book_order, contain_order
+from ..core.ledger import Booking, OrderMark, OrderReport, book_order, contain_order
 from ..core.model import Book
 from ..core.plan import MessageRefused
 from ..core.quantity import ZERO, text
@@ -271,7 +272,7 @@ class _Booking:
         mark = booking.mark
         was_open, is_open = before is not None and not before.settled, not mark.settled
         if before is None or booking.delta or was_open != is_open:
-            self._keep(report, booking.delta, booking.anomaly, new=before is None)
+            self._keep(report, booking, new=before is None)
         if is_open and not was_open:
             self.unsettled.append(Unsettled(self.result.symbol, key, self.result.plan_id, report.order_id, report.side,
                                             report.reduce_only, self.now_ms))
@@ -281,11 +282,11 @@ class _Booking:
             self.settled.append(key)
         return mark
 
-    def _keep(self, report: OrderReport, delta, anomaly: str | None, *, new: bool) -> None:
+    def _keep(self, report: OrderReport, booking: Booking, *, new: bool) -> None:
         book = self.line.book
-        changed = bool(delta) or new
+        changed = bool(booking.delta) or new
         after = Book(
-            symbol=book.symbol, amt=book.amt + delta, rev=book.rev + (1 if changed else 0),
+            symbol=book.symbol, amt=booking.amt_after, rev=book.rev + (1 if changed else 0),
             source="fill" if changed else book.source,
             last_order_id=(report.order_id or report.key) if changed else book.last_order_id,
             last_order_ms=self.seen_ms if changed else book.last_order_ms,
@@ -293,11 +294,11 @@ class _Booking:
         )
         self.line = msgspec.structs.replace(self.line, book=after)
         self.rewrites_view = self.rewrites_view or changed
-        self.anomalies.append(anomaly)
+        self.anomalies.append(booking.anomaly)
         if changed:
-            self._write_journal("fill", report, delta, anomaly, before=book)
+            self._write_journal("fill", report, booking.delta, booking.anomaly, before=book)
 
-    def _write_journal(self, cause: str, report: OrderReport, delta, anomaly: str | None,
+    def _write_journal(self, cause: str, report: OrderReport, delta: Decimal, anomaly: str | None,
                        before: Book | None = None) -> None:
         after = self.line.book
         self.journal.append(JournalEntry(
