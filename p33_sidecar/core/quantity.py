@@ -61,8 +61,10 @@ def floor_to_grid(qty: Decimal, *, step: Decimal, anchor: Decimal = ZERO) -> Dec
 
     The exchange calls a quantity legal when `(qty - minQty) % stepSize == 0`; `anchor` is that minQty. Points of
     the grid below the minimum are returned too: what is too little is the caller's question.
-    Raises ValueError for a step that is not positive, decimal.InvalidOperation for what is not a number.
+    Raises ValueError for a step that is not positive and for a quantity that is not finite.
     """
+    if not qty.is_finite():
+        raise ValueError(f"not a quantity: {qty}")
     if step <= 0:
         raise ValueError(f"step must be positive, is {text(step)}")
     with localcontext(_EXACT):
