@@ -53,7 +53,8 @@ class Bookkeeper:
         if self.cursor is None or self.memory.reread_books.is_set():
             self._reload()
         self._look_for_gap()
-        block_ms = min(block_ms, OPENING_BLOCK_MS) if block_ms and self.openings.pending else block_ms
+        settling_in = self.openings.pending or not self.memory.compared
+        block_ms = min(block_ms, OPENING_BLOCK_MS) if block_ms and settling_in else block_ms
         entries = self.store.results(self.cursor, count=BATCH, block_ms=block_ms)
         for entry_id, fields in entries:
             if not self._book(entry_id, fields):

@@ -26,6 +26,7 @@ from .opening import APART_MS
 log = logging.getLogger("p33.poller")
 
 REFRESH_APART_MS = 1000
+SETTLING_WAIT_S = 0.1
 SOURCE = "binance.positionRisk.v2"
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -47,6 +48,7 @@ class Poller:
     def step(self, *, wait_s: float = 1.0) -> bool:
         """Poll if it is due within `wait_s` or somebody wants it sooner. True if a poll was made."""
         due_s = self.due_in_ms() / 1000
+        wait_s = wait_s if self.memory.compared else min(wait_s, SETTLING_WAIT_S)
         if due_s > 0:
             if self.memory.refresh_wanted.wait(min(due_s, wait_s)) and self.due_in_ms() > 0:
                 self.memory.stopping.wait(min(self.due_in_ms() / 1000, wait_s))
@@ -65,7 +67,8 @@ class Poller:
         pause_ms = memory.policy.poll_ms
         if memory.refresh_wanted.is_set():
             pause_ms = min(pause_ms, REFRESH_APART_MS)
-        if memory.opening_pending and memory.last_poll and memory.last_poll.outcome == "ok":
+        settling_in = memory.opening_pending or not memory.compared
+        if settling_in and memory.last_poll and memory.last_poll.outcome == "ok":
             pause_ms = min(pause_ms, APART_MS + 10)
         return max(self._started_mono_ms + pause_ms - self.clock.mono_ns() // 1_000_000, 0)
 
