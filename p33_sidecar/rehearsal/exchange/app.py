@@ -52,7 +52,7 @@ class Application:
         self.seen: deque[Seen] = deque(maxlen=LONGEST_RECORD)
         self.counts: Counter[str] = Counter()
         self._keyring = keyring
-        self._wait = wait
+        self.wait = wait
 
     def handle(self, request: Request) -> Reply:
         """The reply to a request of the exchange's own API."""
@@ -65,17 +65,17 @@ class Application:
         self._delay(route)
         hang_sec = fault.seconds if fault is not None and fault.kind == "hang" else 0
         if fault is not None and not fault.executed:
-            self._wait(hang_sec)
+            self.wait(hang_sec)
         with self.lock:
             reply = self._served(request, route, fault)
         if fault is not None and fault.executed:
-            self._wait(hang_sec)
+            self.wait(hang_sec)
         return self._recorded(request, reply, endpoint=f"{route.method} {route.name}", at_ms=at_ms, fault=fault)
 
     def _delay(self, route: Route) -> None:
         latency_ms = next((self.latency_ms[name] for name in reversed(route.names()) if name in self.latency_ms), 0)
         if latency_ms:
-            self._wait(latency_ms / 1000)
+            self.wait(latency_ms / 1000)
 
     def _served(self, request: Request, route: Route, fault: Fault | None) -> Reply:
         headers: dict[str, str] = {}

@@ -21,7 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class Contract(msgspec.Struct, frozen=True, dict=True):
+class Contract(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     """One symbol and its rules. Texts are the exchange's own; the Decimal twins are for arithmetic."""
 
     symbol: str
