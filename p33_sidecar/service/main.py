@@ -6,6 +6,7 @@ configuration.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -28,6 +29,8 @@ from .status import standing_warnings, status
 log = logging.getLogger("p33.main")
 
 UNAVAILABLE, CONFIGURATION = 69, 78
+M_ARENA_MAX = -8
+"""mallopt(3), glibc's malloc.h."""
 SWITCH_INTERVAL_S = 0.0005
 """How long a busy thread may keep a verdict waiting for the interpreter's lock; the default is 5 ms."""
 
@@ -90,8 +93,17 @@ def _prepare(settings: Settings) -> None:
         if setting.secret and value:
             logs.register_secret(value if isinstance(value, str) else value.reveal())
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _one_arena()
     gc.collect()
     gc.freeze()
+
+
+def _one_arena() -> None:
+    """One heap for all threads where the C library is glibc: four loops would each keep megabytes of their own."""
+    try:
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    except (AttributeError, OSError):
+        log.debug("memory.default", extra={"fields": {"why": "no mallopt"}})
 
 
 def _say_hello(settings: Settings, memory: Memory, port: int, warnings: list[str]) -> None:
