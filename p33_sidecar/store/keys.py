@@ -69,6 +69,8 @@ SEEN: Final = "quantum:p33:seen:"
 """STRING, 1 h: a rejected entry that is already recorded."""
 ORDER_INTENTS: Final = "quantum:p33:taken-orders"
 """HASH: plan_id -> the Apply Layer's order on its way (JSON), from the taking to the result."""
+TAKEN_ENTRY: Final = "quantum:p33:taken-entry:"
+"""STRING by plan entry: the result that answered it, while the entry could be read again."""
 
 
 def snapshot(symbol: str) -> str:

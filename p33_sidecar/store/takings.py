@@ -1,0 +1,207 @@
+"""The Apply Layer's side of the store: what there is of a permit pair, taking it, and waiting for it.
+
+What may not happen here: a judgement. What was read is handed on as it is; a key that holds another type of value
+reads as `WRONG_TYPE` and never raises. Works on a bytes connection: permits are compared by their very bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import msgspec
+import redis
+
+from ..core.permit import Permit, read_permit
+from ..core.quantity import text
+from . import keys, scripts
+from .connect import Link, store_errors
+
+POLL_MS: Final = 25
+"""Between two looks at the Governor's key, whose writer wakes nobody."""
+SEARCHED_TAKINGS: Final = 512
+WRONG_TYPE: Final = b"\x00wrong type"
+"""Stands for a value that is no string. No permit begins with NUL."""
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """One look at a pair. `now_ms` is the server's time, `mono_ns` ours at that moment; None: there is no such key."""
+
+    now_ms: int
+    mono_ns: int
+    mark: bytes | None
+    halted: bool
+    held: bool
+    governor: bytes | None
+    permit: bytes | None
+
+
+class Word(msgspec.Struct, frozen=True, gc=False):
+    """A script's answer and when it was given (server's ms)."""
+
+    word: str
+    at_ms: int
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """Who takes what: all that the taking step is given. `permit` is None where only the Governor's counts."""
+
+    plan_id: str
+    symbol: str
+    token: str
+    by: str
+    reading: Reading
+    permit: Permit | None = None
+    intent: bytes = b""
+
+    @property
+    def nonce(self) -> str:
+        return self.permit.nonce if self.permit else "governor"
+
+    def mark(self) -> str:
+        """What `quantum:p33:taken:<plan_id>` says once it is taken."""
+        return f"{self.nonce} {self.token}"
+
+
+class Takings:
+    """Permit pairs of one connection. Raises StoreUnavailable wherever Redis does not answer. For one thread."""
+
+    def __init__(self, link: Link, *, patience_ms: int) -> None:
+        self._link, self._redis, self._patience_ms = link, link.redis, patience_ms
+        self._seen_id = b"0-0"
+
+    def read(self, plan_id: str, symbol: str, *, mark_wake: bool) -> Reading:
+        """Everything a client judges by, in one round trip.
+
+        `mark_wake`: also where the decisions end, read before the permits, so that none after them is slept through.
+        """
+        last, (seconds, micros), *values = self._once_more(lambda: self._read(plan_id, symbol, mark_wake))
+        if last is not WRONG_TYPE and mark_wake:
+            self._seen_id = last[0][0] if last else b"0-0"
+        mark, halted, held, governor, permit = values
+        now_ms = seconds * 1000 + micros // 1000
+        return Reading(now_ms, time.monotonic_ns(), mark, halted > 0, held > 0, governor, permit)
+
+    def _read(self, plan_id: str, symbol: str, mark_wake: bool) -> list:
+        pipe = self._redis.pipeline(transaction=False)
+        if mark_wake:
+            pipe.xrevrange(keys.DECISIONS, count=1)
+        pipe.time()
+        pipe.get(keys.taken(plan_id))
+        pipe.exists(keys.HALT, keys.halt(symbol))
+        pipe.exists(keys.hold(symbol))
+        pipe.get(keys.governor_permit(plan_id))
+        pipe.get(keys.permit(plan_id))
+        replies = [_value(reply) for reply in pipe.execute(raise_on_error=False)]
+        return replies if mark_wake else [None, *replies]
+
+    def wait(self, plan_id: str, *, at_most_ms: int) -> None:
+        """Return when a verdict on the plan was recorded, or when it is time for another look."""
+        until_ns = time.monotonic_ns() + min(at_most_ms, POLL_MS) * 1_000_000
+        wanted = plan_id.encode()
+        while (left_ms := (until_ns - time.monotonic_ns()) // 1_000_000) > 0:
+            entries = self._decisions_after(left_ms)
+            if any(fields.get(b"plan_id") == wanted for _, fields in entries):
+                return
+
+    def take(self, claim: Claim) -> Word:
+        """Take the pair. After a broken connection asked once more: the same token gets the same answer."""
+        return self._once_more(lambda: self._run("take", claim))
+
+    def look(self, claim: Claim) -> Word:
+        """What `take` would say: `free` instead of `taken`."""
+        return self._once_more(lambda: self._run("look", claim))
+
+    def taken_permit(self, plan_id: str, mark: bytes) -> tuple[Permit, int] | None:
+        """The permit behind a taken mark and when it was taken, from the record; None if it is out of reach."""
+        with store_errors():
+            entries = self._redis.xrevrange(keys.TAKINGS, count=SEARCHED_TAKINGS)
+        for _, fields in entries:
+            record = msgspec.json.decode(fields.get(b"json", b"{}"))
+            said = f"{record.get('nonce')} {record.get('token')}".encode()
+            if fields.get(b"plan_id") == plan_id.encode() and said == mark and record.get("permit"):
+                permit = read_permit(record["permit"].encode())
+                return (permit, record["at_ms"]) if permit else None
+        return None
+
+    def _decisions_after(self, block_ms: int) -> list:
+        with store_errors():
+            try:
+                reply = self._redis.xread({keys.DECISIONS: self._seen_id}, block=max(block_ms, 1))
+            except redis.ResponseError as error:
+                if not _is_wrong_type(error):
+                    raise
+                time.sleep(block_ms / 1000)
+                return []
+        entries = reply[0][1] if reply else []
+        if entries:
+            self._seen_id = entries[-1][0]
+        return entries
+
+    def _once_more(self, ask):
+        """Ask again after a broken connection. The ping connects, so that the run id is the new server's by then."""
+        with store_errors():
+            try:
+                return ask()
+            except (redis.ConnectionError, redis.TimeoutError):
+                self._redis.ping()
+                return ask()
+
+    def _run(self, step: str, claim: Claim) -> Word:
+        elapsed_ms = (time.monotonic_ns() - claim.reading.mono_ns) // 1_000_000
+        not_after_ms = claim.reading.now_ms + elapsed_ms + self._patience_ms
+        command = self._pair(step, claim, not_after_ms) if claim.permit else _governor(step, claim, not_after_ms)
+        word, at_ms = scripts.run(self._redis, *command)
+        return Word(word.decode(), int(at_ms))
+
+    def _pair(self, step: str, claim: Claim, not_after_ms: int) -> tuple[str, list[str], list]:
+        """(script, KEYS, ARGV) of lua/take.lua or lua/look.lua."""
+        permit, reading, symbol = claim.permit, claim.reading, claim.symbol
+        names = [*_switches(claim), keys.governor_permit(claim.plan_id), keys.permit(claim.plan_id),
+                 keys.open_permit(symbol), keys.snapshot(symbol), keys.ledger(symbol), keys.ENDED + claim.plan_id,
+                 keys.RUN_ID]
+        args = [reading.governor, reading.permit, claim.plan_id, symbol, permit.nonce, claim.token,
+                text(permit.exchange_position_amt), permit.ledger_rev, int(permit.max_snapshot_age_sec.scaleb(3)),
+                permit.expires_ms, not_after_ms, self._link.run_id]
+        if step == "look":
+            return step, names, args
+        names += [keys.TAKINGS, keys.ORDER_INTENTS]
+        return step, names, [*args, keys.TAKEN_TTL_MS, _record(claim), claim.intent]
+
+
+def _governor(step: str, claim: Claim, not_after_ms: int) -> tuple[str, list[str], list]:
+    """(script, KEYS, ARGV) of lua/take_governor.lua."""
+    names = [*_switches(claim), keys.governor_permit(claim.plan_id), keys.TAKINGS, keys.ORDER_INTENTS]
+    return "take_governor", names, [
+        claim.reading.governor, claim.plan_id, claim.symbol, claim.mark(), not_after_ms, keys.TAKEN_TTL_MS,
+        _record(claim), claim.intent, int(step == "look")]
+
+
+def _switches(claim: Claim) -> list[str]:
+    """The KEYS of lua/_switches.lua."""
+    return [keys.taken(claim.plan_id), keys.HALT, keys.halt(claim.symbol), keys.hold(claim.symbol)]
+
+
+def _record(claim: Claim) -> bytes:
+    """One entry of quantum:p33:taken: what was taken, by whom, when (by the server's clock as last read)."""
+    elapsed_ms = (time.monotonic_ns() - claim.reading.mono_ns) // 1_000_000
+    permit = claim.reading.permit if claim.permit else None
+    return _ENCODE({
+        "v": 1, "plan_id": claim.plan_id, "symbol": claim.symbol, "nonce": claim.nonce, "token": claim.token,
+        "by": claim.by, "at_ms": claim.reading.now_ms + elapsed_ms, "gate": "both" if claim.permit else "governor",
+        "permit": permit.decode() if permit else None,
+    })
+
+
+def _value(reply):
+    """A pipeline's reply; a key of another type is a value of its own, any other error is raised."""
+    if isinstance(reply, redis.ResponseError) and _is_wrong_type(reply):
+        return WRONG_TYPE
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def _is_wrong_type(error: redis.ResponseError) -> bool:
+    return str(error).startswith("WRONGTYPE")
