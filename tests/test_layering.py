@@ -87,7 +87,7 @@ def test_the_daemon_stays_light(path):
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(HOUSE).parts[0] in ("exchange", "store")],
                          ids=[i for i in ids if i.split("/")[1] in ("exchange", "store")])
 def test_no_float_is_made_beside_quantities(path):
-    """Exchange and store handle quantities: nothing they hold or receive becomes a float (`float("inf")` is no data)."""
+    """Exchange and store hold quantities: nothing but a constant (`float("inf")`, never reached) becomes a float."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     made = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)
             and ast.unparse(node.func) == "float" and not all(isinstance(arg, ast.Constant) for arg in node.args)]
