@@ -1,0 +1,45 @@
+"""`p33`, the operator's tool. It works from Redis alone, so that it answers also when the sidecar is down.
+
+Tables for people, `--json` for programs, colours only on a terminal. Everything heavy is imported by the command
+that needs it. Exit codes: 0 and 1 answer yes/no questions, 2 wrong usage, 69 Redis unreachable, 78 configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+USAGE, UNAVAILABLE, CONFIGURATION = 2, 69, 78
+
+
+def main() -> NoReturn:
+    """Run the command line given to this process, and end it with its exit code."""
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command line; every expected failure is one line on stderr and a code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
+    try:
+        from .app import app
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("typer", "rich"):
+            raise
+        return _failed(f"needs {missing.name}: pip install 'p33[cli]'", USAGE)
+    from ..errors import ConfigurationInvalid, P33Error, StoreUnavailable
+    try:
+        return app(standalone_mode=True) or 0
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else USAGE
+    except ConfigurationInvalid as invalid:
+        return _failed("\np33: ".join(invalid.problems), CONFIGURATION)
+    except StoreUnavailable as gone:
+        return _failed(f"Redis does not serve us: {gone}", UNAVAILABLE)
+    except P33Error as error:
+        return _failed(str(error), 1)
+
+
+def _failed(what: str, code: int) -> int:
+    print(f"p33: {what}", file=sys.stderr)
+    return code

@@ -1,0 +1,60 @@
+"""What a command stands on: the settings of this environment and a connection to Redis, opened when first needed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from ..settings import Settings, load
+from ..store.connect import Link
+from ..store.reading import Reading
+from .envfile import read_env_files
+
+
+class Session(msgspec.Struct, frozen=True):
+    """Settings, the connection, and the view of the store."""
+
+    settings: Settings
+    link: Link
+    reading: Reading
+
+    @property
+    def redis(self):
+        return self.link.redis
+
+    @property
+    def keys_known(self) -> tuple[bytes, ...]:
+        """The keys under which a permit's signature may hold."""
+        return (self.settings.permit_key,) if self.settings.permit_key else ()
+
+
+@contextmanager
+def opened(env_files: tuple[Path, ...] = ()) -> Iterator[Session]:
+    """A session. Raises ConfigurationInvalid; the connection is made by the first question."""
+    settings = load(environment(env_files))
+    link = Link(settings.redis_url, name="cli")
+    try:
+        yield Session(settings, link, Reading(link.redis, plan_stream=settings["P33_PLAN_STREAM"],
+                                              result_stream=settings["P33_RESULT_STREAM"]))
+    finally:
+        link.close()
+
+
+def environment(env_files: tuple[Path, ...]) -> dict[str, str]:
+    """This process' environment, over which the given EnvironmentFiles win."""
+    return dict(os.environ) | read_env_files(env_files)
+
+
+def person() -> str:
+    """Who is at the keyboard, as the journal names them: user@host; behind sudo the one who called it."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
