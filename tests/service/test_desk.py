@@ -24,7 +24,7 @@ def test_i01_permit_is_keyed_by_plan_id_alone(ready: World) -> None:
     entry = ready.redis.xadd(PLANS, {"plan_id": "f1a8d7f48713d5cf", "symbol": "BTCUSDT", "action": "PARTIAL_75",
                                      "decision": "EXECUTE", "steps": "", "close_qty": "0.0"})
     ready.decide()
-    assert [k for k in ready.redis.keys("quantum:permit:*")] == ["quantum:permit:p33:f1a8d7f48713d5cf"]
+    assert ready.redis.keys("quantum:permit:*") == ["quantum:permit:p33:f1a8d7f48713d5cf"]
     assert entry not in "".join(ready.redis.keys("*permit*"))
 
 
