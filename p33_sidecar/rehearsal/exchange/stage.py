@@ -142,7 +142,7 @@ class Stage:
         self.inject(Fault(kind=kind, endpoint=endpoint, **options))
 
     def set_latency(self, ms: int, endpoint: str = "*") -> None:
-        """Delay every answer of an endpoint (named as in a fault); the narrowest name wins. Raises ValueError below 0."""
+        """Delay an endpoint (named as in a fault; the narrowest name wins). Raises ValueError below 0."""
         if ms < 0:
             raise ValueError(f"latency must not be negative, is {ms}")
         self.app.latency_ms[endpoint] = ms
