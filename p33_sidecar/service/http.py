@@ -139,6 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One request a connection. Every answer, errors of the protocol too, is text and carries HEADERS."""
 
     timeout = CONNECTION_S
+    default_request_version = "HTTP/1.0"
     error_message_format = "%(code)d %(message)s\n"
     error_content_type = TEXT
     server: _Listener
@@ -177,9 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Date", self.date_time_string())
 
     def end_headers(self) -> None:
-        if self.request_version != "HTTP/0.9":
-            for name, value in HEADERS:
-                self.send_header(name, value)
+        for name, value in HEADERS:
+            self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -52,6 +52,7 @@ from .metrics import Clock, age_ms, symbols_of
 SETTLING: Final = "settling"
 
 NOT_READY: Final[dict[str, tuple[str, str]]] = {
+    "halted": ("Everything is halted.", "`p33 resume` when the cause is gone."),
     "redis_unavailable": ("Redis does not answer.", "Look at the server and at REDIS_URL."),
     "ledger_not_read": ("The books have not been read from Redis yet.", "Wait a moment; then see the log."),
     "filters_not_read": ("The exchange's lot rules were never read.", "See the log for the failing exchangeInfo."),
@@ -60,7 +61,7 @@ NOT_READY: Final[dict[str, tuple[str, str]]] = {
                        Reason.STALE_EXCHANGE_STATE.remedy),
     "exchange_banned": ("The exchange told us to stay away.", "Wait until the time it named; do not restart."),
 }
-"""What `Memory.not_ready` names beyond the reasons a plan can be denied for."""
+"""What `Memory.not_ready` names beyond, or more widely than, the reasons a plan can be denied for."""
 
 
 def status(memory: Memory, clock: Clock, *, warnings: Sequence[str] = ()) -> dict[str, Any]:
@@ -138,8 +139,8 @@ def _verdict(verdict: Verdict, now_ms: int) -> dict[str, Any]:
 
 
 def _urgency(symbol: dict[str, Any]) -> tuple:
-    """Mismatches, then what is on its way, then positions, then recent verdicts, then the rest, by name."""
-    return (symbol["mismatch"] is None, symbol["phase"] == Phase.FREE, symbol["flat"],
+    """Mismatches, other differences, what is on its way, positions, recent verdicts, then the rest, by name."""
+    return (symbol["mismatch"] is None, symbol["disagreement"] is None, symbol["phase"] == Phase.FREE, symbol["flat"],
             symbol["redis"]["last_verdict"] is None, symbol["symbol"])
 
 
