@@ -55,6 +55,8 @@ class Stack:
         self._settings, self._counts = dict(settings or {}), (sidecars, applies)
         self._with_governor, self._page_port = governor, page_port
         self.directory = Path(tempfile.mkdtemp(prefix="p33-stack-"))
+        self.keep_files = False
+        """Whether the logs stay where they are after `stop()`."""
         self.permit_key = secrets.token_hex(32)
         self.sidecars: list[Process] = []
         self.applies: list[Process] = []
@@ -91,7 +93,7 @@ class Stack:
         self.stop()
 
     def _start(self) -> None:
-        self._undo.append(lambda: shutil.rmtree(self.directory, ignore_errors=True))
+        self._undo.append(self._remove_files)
         self._reaper = Reaper(self.directory)
         self._undo.append(self._reaper.dismiss)
         self.server = EmbeddedServer(tcp=True, durable=True)
@@ -118,10 +120,10 @@ class Stack:
         self._undo.append(self.door.close)
 
     def _start_governor(self) -> None:
-        plans, results = load(self.environment())["P33_PLAN_STREAM"], load(self.environment())["P33_RESULT_STREAM"]
-        self.source = PlanSource(self.redis, stream=plans)
+        self.source = PlanSource(self.redis, stream=self.plan_stream)
         if self._with_governor:
-            self.governor = Governor(self.server.url, plan_stream=plans, result_stream=results).start()
+            self.governor = Governor(self.server.url, plan_stream=self.plan_stream,
+                                     result_stream=self.result_stream).start()
             self._undo.append(self.governor.stop)
 
     def _start_sidecar(self, number: int) -> None:
@@ -152,6 +154,14 @@ class Stack:
             "P33_ALLOWLIST": ",".join(self.symbols), "P33_PERMIT_KEY": self.permit_key, "APPLY_MODE": "testnet",
             "P33_HISTORY_URL": str(self.directory / "history"), **self._settings, **more,
         }
+
+    @property
+    def plan_stream(self) -> str:
+        return load(self.environment())["P33_PLAN_STREAM"]
+
+    @property
+    def result_stream(self) -> str:
+        return load(self.environment())["P33_RESULT_STREAM"]
 
     @property
     def page_url(self) -> str:
@@ -189,6 +199,11 @@ class Stack:
         self.applies[number].kill()
         self.applies[number].start()
 
+    def check(self) -> None:
+        """Raises ProcessFailed if a process ended by itself."""
+        for process in (self.exchange, *self.sidecars, *self.applies):
+            process.check()
+
     def until(self, what: str, holds: Callable[[], object], *, patience_s: float = 10.0) -> None:
         """Poll until `holds()`; raises TimeoutError naming `what`, ProcessFailed if a process ended meanwhile."""
         try:
@@ -199,17 +214,20 @@ class Stack:
     def _until(self, what: str, holds: Callable[[], object], *, patience_s: float = READY_S) -> None:
         deadline_s = time.monotonic() + patience_s
         while not holds():
-            for process in (self.exchange, *self.sidecars, *self.applies):
-                process.check()
+            self.check()
             if time.monotonic() > deadline_s:
                 raise _NotYet(f"not within {patience_s:g} s: {what} (logs: {self.directory})")
             time.sleep(LOOK_EVERY_S)
+
+    def _remove_files(self) -> None:
+        if not self.keep_files:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def _applies_read(self) -> bool:
         if not self.applies:
             return True
         try:
-            groups = self.redis.xinfo_groups(load(self.environment())["P33_PLAN_STREAM"])
+            groups = self.redis.xinfo_groups(self.plan_stream)
         except redis.ResponseError:
             return False
         return any(group["name"] == keys.APPLY_GROUP for group in groups)

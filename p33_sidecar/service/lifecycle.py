@@ -57,12 +57,19 @@ class Sidecar:
                     self.clock.sync(server_ms(link.redis))
                     scripts.load_all(link.redis)
                     identity.settle_in(link, self.memory, self.clock)
+                    self._recall(link)
                 link.close()
                 return
             except StoreUnavailable:
                 if time.monotonic() >= deadline:
                     raise
                 self.memory.stopping.wait(0.25)
+
+    def _recall(self, link: Link) -> None:
+        """What an earlier life left in the store and the first verdict already needs: lot rules, and a ban."""
+        if stored := PositionStore(link.redis).filters():
+            self.memory.filters_read_ms, self.memory.filters = stored
+        self.memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
 
     def start(self) -> None:
         """Start every loop. The bookkeeper's books are read before the first poll may judge them."""

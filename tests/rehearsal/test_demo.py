@@ -1,0 +1,15 @@
+"""The demo as a newcomer runs it: every scene, judged, and exit code 0 only if every verdict was right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+
+def test_every_scene_of_the_demo_is_right() -> None:
+    """The whole run as a process, its summary read by a program."""
+    done = subprocess.run([sys.executable, "-m", "p33_sidecar.rehearsal.demo", "--json"], capture_output=True,
+                          text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert json.loads(done.stdout)
