@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
+SPREAD ?= -n 4 --dist loadfile
 
 .PHONY: demo test bench lint docs setup clean
 .DEFAULT_GOAL := test
@@ -18,7 +20,7 @@ demo: setup            ## the whole gate on an embedded server and a simulated e
 	$(BIN)/p33 demo $(ARGS)
 
 test: setup            ## everything, against real servers and processes
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 bench: setup           ## latency, throughput and memory as ratios against a null consumer
 	$(BIN)/python -m tests.bench $(ARGS)
