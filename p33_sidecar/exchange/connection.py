@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import httpx
 import msgspec
 
-from p33_sidecar.exchange.failures import Failure, Fate, classify
+from p33_sidecar.exchange.failures import Failure, Fate, failure_of
 from p33_sidecar.exchange.limits import BanGuard, Priority, WeightGauge, ban_until_ms
 from p33_sidecar.exchange.transport import Deadline, DeadlineTransport, TooLarge, read_body
 
@@ -100,7 +100,7 @@ class Connection:
         status, headers, body, broken = self._exchange(call, payload, api_key)
         if (used := self._weight.note(headers.get(USED_WEIGHT))) is not None:
             self._observer.weight(used)
-        failure = broken or (None if status == 200 else classify(status, body))
+        failure = broken or failure_of(status, body)
         until_ms = self._obey(failure, headers, body)
         self._observer.request(endpoint=call.name, status=failure.kind if failure else "ok",
                                seconds=(self._mono_ns() - started_ns) / 1e9)

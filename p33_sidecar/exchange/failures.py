@@ -52,12 +52,15 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 CLIENT_ERROR: Final = range(400, 500)
+TOO_MANY_REQUESTS: Final = -1003
+"""The code of every throttling and ban text; met under other statuses than 429 and 418, a 200 included."""
 
 RULES: Final = (
     Rule(403, Fate.BANNED, "blocked_403"),
     Rule(418, Fate.BANNED, "banned"),
     Rule(429, Fate.BANNED, "throttled_429"),
     Rule(451, Fate.BANNED, "blocked_451"),
+    Rule(None, Fate.BANNED, "throttled", code=TOO_MANY_REQUESTS),
     Rule(408, Fate.UNKNOWN, "http_408"),
     Rule(503, Fate.NOT_EXECUTED, "http_503_unavailable", text="Service Unavailable."),
     Rule(503, Fate.NOT_EXECUTED, "http_503_throttled", code=-1008),
@@ -105,6 +108,14 @@ def classify(status: int, body: bytes) -> Failure:
     code, text = error_of(body)
     rule = next((rule for rule in RULES if rule.matches(status, code, text)), ANYTHING_ELSE)
     return Failure(status, rule.fate, rule.kind, code or 0, text)
+
+
+def failure_of(status: int, body: bytes) -> Failure | None:
+    """What a whole answer says went wrong; None for a 200, unless it tells us to stay away."""
+    if status != 200:
+        return classify(status, body)
+    throttled = b"-1003" in body[:100] and error_of(body)[0] == TOO_MANY_REQUESTS
+    return classify(status, body) if throttled else None
 
 
 def error_of(body: bytes) -> tuple[int | None, str]:

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from p33_sidecar.errors import ExchangeBanned, ExchangeUnavailable, StoreUnavailable
 
 BACKOFF_MS: Final[dict[int, int]] = {403: 60_000, 418: 120_000, 429: 5_000, 451: 300_000}
-"""The least time to stay away after a status; the reply may ask for more."""
+"""The least time to stay away after a status (-1003 under any other: as after 429); the reply may ask for more."""
 
 LONGEST_BAN_MS: Final = 3 * 24 * 3_600_000
 """Longest ban the exchange gives. A larger number in a reply is garbage, and must not lock us out for ever."""
@@ -83,8 +83,8 @@ class BanGuard:
 
 
 def ban_until_ms(status: int, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> int:
-    """The end of the ban that a 403, 418, 429 or 451 asks for: the latest of default, `Retry-After` and text."""
-    asked = [now_ms + BACKOFF_MS[status]]
+    """The end of the ban that an answer asks for: the latest of default, `Retry-After` and text."""
+    asked = [now_ms + BACKOFF_MS.get(status, BACKOFF_MS[429])]
     retry_after = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(retry_after):
         asked.append(now_ms + int(retry_after) * 1_000)

@@ -39,7 +39,8 @@ class SymbolPosition(msgspec.Struct, frozen=True, gc=False):
     """What the exchange says about a symbol. `amt` is signed.
 
     In hedge mode there is no single amount, entry price or profit: `amt` is None, the two texts are empty.
-    `update_time_ms` is a version of the position (of the newest leg), never its freshness.
+    `update_time_ms` is a version of the position (of the newest leg), never its freshness. `legs_held`: whether
+    a leg is not flat.
     """
 
     symbol: str
@@ -50,6 +51,12 @@ class SymbolPosition(msgspec.Struct, frozen=True, gc=False):
     leverage: str
     unrealized_pnl: str
     update_time_ms: int
+    legs_held: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Whether there is a position, in whatever mode."""
+        return self.legs_held if self.amt is None else self.amt != 0
 
 
 class PositionsReply(msgspec.Struct, frozen=True):
@@ -163,5 +170,6 @@ def _folded(found: dict[str, list[PositionRow]], bad: dict[str, str]) -> dict[st
         else:
             newest = max(row.update_time_ms for row in rows)
             positions[symbol] = SymbolPosition(
-                symbol, None, True, "", rows[0].mark_price, rows[0].leverage, "", newest)
+                symbol, None, True, "", rows[0].mark_price, rows[0].leverage, "", newest,
+                legs_held=any(row.amt for row in rows))
     return positions

@@ -48,7 +48,7 @@ class Clerk:
     def step(self) -> None:
         """One turn over everything that is due."""
         now_ms = self.clock.now_ms()
-        self.memory.halts = switches.halts(self.positions.redis)
+        self.memory.halts = switches.halts_of(self.positions.redis, self.memory.scope)
         if self.memory.durable is None or now_ms - self._durable_checked_ms > 60_000:
             self.memory.durable, self._durable_checked_ms = is_durable(self.positions.redis), now_ms
         self._filters(now_ms)

@@ -28,10 +28,11 @@ def facts_of(plan: Plan, state: State, memory: Memory, *, now_ms: int, mono_ns: 
                                            rev=line.book.rev if line.book else None)
     mark = read_mark(state.mark)
     context = Context(
-        in_scope=memory.in_scope(symbol), halted=state.halted != "0", held=state.held != "0",
+        in_scope=memory.in_scope(symbol) or _is_held(snapshot, line),
+        halted=state.halted != "0", held=state.held != "0",
         venue_ok=state.venue == memory.venue, store_restarted=memory.restarted or state.run_id != run_id,
         configured=memory.configured, filters_read=memory.filters is not None,
-        hedge=snapshot is not None and snapshot.side == HEDGE,
+        hedge=memory.hedge_account or (snapshot is not None and snapshot.side == HEDGE),
         tampered=bool(line.tampered) or state.view != "ok", gap=line.gap_since(_whole(state.gap)),
         unsettled_orders=line.unsettled, unbooked_results=state.unbooked != "0",
         answered=mark is not None and mark.result_ms >= plan.entry_ms,
@@ -55,6 +56,12 @@ def _kept(memory: Memory, symbol: str, state: State) -> KeptBook:
     line: BookLine = read_book(symbol, state.book)
     same_order = ours.line.book and line.book and ours.line.book.last_order_ms == line.book.last_order_ms
     return KeptBook(line, state.book, ours.order_mono_ns if same_order else None)
+
+
+def _is_held(snapshot: Snapshot | None, line: BookLine) -> bool:
+    """A position in the accounts themselves: known from Redis before the first poll (incident I28)."""
+    on_exchange = snapshot is not None and (snapshot.side == HEDGE or bool(snapshot.amt))
+    return on_exchange or (line.book is not None and line.book.amt != 0)
 
 
 def _snapshot_age(seen: SeenSnapshot, now_ms: int, mono_ns: int) -> int | None:

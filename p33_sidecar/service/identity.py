@@ -1,7 +1,9 @@
-"""Which server this is, and whether it can be trusted to hold what we wrote.
+"""Which server this is, whose database, and whether it can be trusted to hold what we wrote.
 
-A server that restarted may have lost its last writes: a permit that was taken may look untaken. From the moment
-that is noticed nothing is allowed until a poll begun one cooldown later (contract, chapter 3; timeline T06).
+A server that restarted may have lost its last writes, one that was emptied (FLUSHALL) has lost all of them: a permit
+that was taken may look untaken. From the moment that is noticed nothing is allowed until a poll begun one cooldown
+later (contract, chapter 3; timeline T06). A database of another exchange is not ours to change: nothing is written
+to it but the denials that say so (timeline T11).
 """
 
 from __future__ import annotations
@@ -14,44 +16,79 @@ from .memory import Memory
 
 log = logging.getLogger("p33.identity")
 
+RESTARTED, EMPTIED = "restarted", "emptied"
+
 
 def settle_in(link: Link, memory: Memory, clock: ServerClock) -> None:
     """At the start: whose database this is, and whether it is the server we knew."""
     link.redis.ping()
     memory.stored_venue = switches.claim_venue(link.redis, memory.venue)
-    if memory.stored_venue != memory.venue:
+    memory.accepted_run_id = switches.known_run_id(link.redis)
+    if not memory.ours:
         log.error("venue.mismatch", extra={"fields": {"database": memory.stored_venue, "exchange": memory.venue}})
-    known = switches.known_run_id(link.redis)
-    if not known:
+        return
+    if not memory.accepted_run_id:
         switches.accept_run_id(link.redis, link.run_id)
-        known = link.run_id
-    memory.accepted_run_id = known
+        memory.accepted_run_id = link.run_id
     check(link, memory, clock)
 
 
 def check(link: Link, memory: Memory, clock: ServerClock) -> None:
     """Notice a server that is not the one we trusted; cheap enough for every turn of every loop."""
-    if link.run_id in ("", memory.accepted_run_id, memory.noticed_run_id):
+    if link.run_id in ("", memory.accepted_run_id, memory.noticed_run_id) or not memory.ours:
         return
-    memory.noticed_run_id = link.run_id
-    clock.sync(server_ms(link.redis))
-    memory.restart_noticed_ms = now_ms = clock.now_ms()
-    memory.states.clear()
-    memory.reread_books.set()
-    switches.add_event(link.redis, "restarted", at_ms=now_ms, by=memory.instance, run_id=link.run_id)
-    withdrawn = switches.withdraw_all(link.redis, at_ms=now_ms, by=memory.instance, why="store restarted")
-    memory.stored_venue = switches.claim_venue(link.redis, memory.venue)
-    log.error("store.restarted", extra={"fields": {"run_id": link.run_id, "withdrawn": len(withdrawn)}})
+    _notice(link, memory, clock, RESTARTED)
+
+
+def watch(link: Link, memory: Memory, clock: ServerClock) -> None:
+    """One look at what the database says of itself: emptied under us, or another exchange's since then."""
+    trusted = "" if memory.restarted else memory.accepted_run_id
+    run_id, venue = switches.identity(link.redis)
+    if not memory.ours or venue not in ("", memory.venue):
+        _venue_says(link, memory, clock, venue)
+    elif trusted and run_id != trusted:
+        _notice(link, memory, clock, EMPTIED)
 
 
 def trust_again(link: Link, memory: Memory) -> None:
     """After a good poll: trust the server once the poll began a cooldown after the restart was noticed."""
     poll = memory.last_good_poll
-    if not memory.restart_noticed_ms or poll is None:
+    if not memory.restarted or poll is None:
         return
-    if poll.requested_ms < memory.restart_noticed_ms + memory.policy.cooldown_ms:
+    if poll.requested_mono_ns < memory.restart_noticed_mono_ns + memory.policy.cooldown_ms * 1_000_000:
         return
     switches.accept_run_id(link.redis, memory.noticed_run_id)
     memory.accepted_run_id, memory.restart_noticed_ms = memory.noticed_run_id, 0
     log.info("store.trusted", extra={"fields": {"run_id": memory.accepted_run_id}})
 
+
+def _notice(link: Link, memory: Memory, clock: ServerClock, what: str) -> None:
+    """One notice, whichever loop sees it first. What was open is withdrawn, and all of memory is doubted."""
+    with memory.noticing:
+        known = link.run_id in (memory.accepted_run_id, memory.noticed_run_id)
+        if known and (what == RESTARTED or memory.restarted):
+            return
+        clock.sync(server_ms(link.redis))
+        memory.restart_noticed_mono_ns, memory.restart_noticed_ms = clock.mono_ns(), clock.now_ms()
+        memory.noticed_run_id = link.run_id
+    memory.forget_store()
+    memory.stored_venue = switches.claim_venue(link.redis, memory.venue)
+    if not memory.ours:
+        return
+    at_ms, by = memory.restart_noticed_ms, memory.instance
+    switches.add_event(link.redis, "store_restarted", at_ms=at_ms, by=by, what=what, run_id=link.run_id)
+    withdrawn = switches.withdraw_all(link.redis, at_ms=at_ms, by=by, why="store restarted")
+    log.error("store.restarted", extra={"fields": {"what": what, "run_id": link.run_id, "withdrawn": len(withdrawn)}})
+
+
+def _venue_says(link: Link, memory: Memory, clock: ServerClock, venue: str) -> None:
+    """The database belongs to another exchange, or is ours again by an operator's word."""
+    was_ours = memory.ours
+    if venue in ("", memory.venue):
+        settle_in(link, memory, clock)
+        memory.forget_store()
+        log.info("venue.ours", extra={"fields": {"venue": memory.stored_venue}})
+        return
+    memory.stored_venue = venue
+    if was_ours:
+        log.error("venue.mismatch", extra={"fields": {"database": venue, "exchange": memory.venue}})

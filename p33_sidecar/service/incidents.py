@@ -34,15 +34,15 @@ class Incidents:
         self.store, self.memory, self.clock, self.hooks = store, memory, clock, hooks
         self.read_state = read_state
         self._before: dict[str, Seen] = {}
-        self._loaded = False
+        self._epoch = -1
 
     def compare(self, poll: Poll) -> None:
         """Compare every book with the poll; the first time all of them were, the sidecar may become ready."""
         memory = self.memory
         if not memory.books_read:
             return
-        if not self._loaded:
-            memory.mismatches, self._loaded = self.store.mismatches(), True
+        if self._epoch != memory.store_epoch:
+            memory.mismatches, self._epoch = self.store.mismatches(), memory.store_epoch
         now: dict[str, Seen] = {}
         for symbol, kept in list(memory.books.items()):
             seen = self._comparison(symbol, kept.line, poll)

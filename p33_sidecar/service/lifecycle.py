@@ -13,15 +13,17 @@ from collections.abc import Callable
 
 import redis
 
+from ..core.record import policy_hash, value_json
 from ..errors import StoreUnavailable
 from ..exchange import Credentials, Exchange
 from ..settings import Settings
-from ..store import scripts
+from ..store import scripts, switches
 from ..store.books import BookStore
 from ..store.connect import Link, ServerClock, server_ms, store_errors
 from ..store.positions import PositionStore, RedisBans
 from ..store.verdicts import VerdictStore
 from . import identity
+from .account_mode import AccountMode
 from .bookkeeper import Bookkeeper
 from .clerk import Clerk
 from .desk import Desk
@@ -33,6 +35,7 @@ from .poller import Poller
 log = logging.getLogger("p33.lifecycle")
 
 CLERK_PAUSE_S = 0.25
+FOREIGN_PAUSE_S = 0.25
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.05, 2.0
 STORE_PATIENCE_S = 30.0
 EXCHANGE_TIMEOUT_S = 4.0
@@ -66,10 +69,15 @@ class Sidecar:
                 self.memory.stopping.wait(0.25)
 
     def _recall(self, link: Link) -> None:
-        """What an earlier life left in the store and the first verdict already needs: lot rules, and a ban."""
-        if stored := PositionStore(link.redis).filters():
-            self.memory.filters_read_ms, self.memory.filters = stored
-        self.memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
+        """What an earlier life left in the store and the first verdict already needs: accounts, lot rules, a ban."""
+        memory, store = self.memory, PositionStore(link.redis)
+        if stored := store.filters():
+            memory.filters_read_ms, memory.filters = stored
+        memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
+        if memory.ours:
+            memory.recall(store.snapshots())
+            switches.note_policy(link.redis, value_json(memory.policy), hash_=policy_hash(memory.policy),
+                                 at_ms=self.clock.now_ms(), by=memory.instance)
 
     def start(self) -> None:
         """Start every loop. The bookkeeper's books are read before the first poll may judge them."""
@@ -125,24 +133,31 @@ class Sidecar:
         self._links.append(link)
         return link
 
-    def _checked(self, link: Link, step: Callable[[], object]) -> Callable[[], None]:
-        """A turn that first notices a server that is not the one we trusted."""
+    def _checked(self, link: Link, step: Callable[[], object], *, denies: bool = False) -> Callable[[], None]:
+        """A turn that first notices a server that is not the one we trusted, or a database that is not ours.
+
+        In a database of another exchange only the loop that `denies` goes on.
+        """
 
         def turn() -> None:
             if self.memory.store_down_since_ms:
                 link.redis.ping()
                 self.memory.store_down_since_ms = 0
             identity.check(link, self.memory, self.clock)
-            step()
+            if self.memory.ours or denies:
+                step()
+            else:
+                self.memory.stopping.wait(FOREIGN_PAUSE_S)
 
         return turn
 
-    def _exchange(self, link: Link, *, observed: bool = True) -> Exchange:
+    def _exchange(self, link: Link) -> Exchange:
         pair = self.settings.credentials
         credentials = Credentials(api_key=pair[0], api_secret=pair[1].reveal()) if pair else None
         timeout_s = min(EXCHANGE_TIMEOUT_S, self.memory.policy.stale_threshold_ms / 1000 * 0.8)
-        return Exchange(self.settings.exchange_url, credentials=credentials, bans=RedisBans(link.redis),
-                        now_ms=self.clock.now_ms, observer=self.hooks if observed else None, timeout_s=timeout_s)
+        return Exchange(self.settings.exchange_url, credentials=credentials,
+                        bans=RedisBans(link.redis, by=self.memory.instance), now_ms=self.clock.now_ms,
+                        observer=self.hooks, timeout_s=timeout_s)
 
     def _desk(self):
         link = self._link("desk")
@@ -151,7 +166,7 @@ class Sidecar:
                              policy=self.memory.policy, key=self.settings.permit_key)
         desk = Desk(store, self.memory, self.clock, self.hooks,
                     refresh_budget_ms=self.settings["P33_REFRESH_BUDGET_MS"])
-        return link, self._checked(link, desk.step), desk.reset
+        return link, self._checked(link, desk.step, denies=True), desk.reset
 
     def _bookkeeper(self):
         link = self._link("bookkeeper")
@@ -178,12 +193,21 @@ class Sidecar:
 
     def _clerk(self):
         link = self._link("clerk")
-        clerk = Clerk(self._exchange(link), PositionStore(link.redis),
+        exchange = self._exchange(link)
+        mode = AccountMode(exchange, self.memory, self.clock)
+        clerk = Clerk(exchange, PositionStore(link.redis),
                       BookStore(link.redis, result_stream=self.settings["P33_RESULT_STREAM"]),
                       self.memory, self.clock, self.hooks)
 
         def turn() -> None:
             clerk.step()
+            mode.step()
             self.memory.stopping.wait(CLERK_PAUSE_S)
 
-        return link, self._checked(link, turn), lambda: None
+        checked = self._checked(link, turn)
+
+        def watched() -> None:
+            identity.watch(link, self.memory, self.clock)
+            checked()
+
+        return link, watched, lambda: None

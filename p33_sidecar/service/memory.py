@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from decimal import Decimal
 
 import msgspec
@@ -69,7 +70,11 @@ class Memory:
         # poller
         self.snapshots: dict[str, SeenSnapshot] = {}
         self.positions: dict[str, Decimal | None] = {}
-        """Every symbol of the last good reply, flat ones too; None in hedge mode."""
+        """Every symbol known from the last good reply, flat ones too; None in hedge mode."""
+        self.held: frozenset[str] = frozenset()
+        """Symbols with a position when last seen, be it before this start."""
+        self.hedge_account = False
+        """The account said that it is in hedge mode."""
         self.scope: frozenset[str] = frozenset()
         self.last_poll: Poll | None = None
         self.last_good_poll: Poll | None = None
@@ -94,7 +99,10 @@ class Memory:
         self.accepted_run_id = ""
         self.noticed_run_id = ""
         """A server process that replaced the accepted one and is not trusted yet."""
-        self.restart_noticed_ms = 0
+        self.restart_noticed_ms = self.restart_noticed_mono_ns = 0
+        self.store_epoch = 0
+        """Grows when the store may have lost what it held: what is written only on change is written again."""
+        self.noticing = threading.Lock()
         # desk
         self.states: dict[str, State] = {}
         self.open_permits: dict[str, int] = {}
@@ -118,16 +126,36 @@ class Memory:
     def keep_snapshot(self, snapshot: Snapshot, mono_ns: int | None) -> None:
         self.snapshots[snapshot.symbol] = SeenSnapshot(snapshot, snapshot_text(snapshot), mono_ns)
 
+    def recall(self, snapshots: Iterable[Snapshot]) -> None:
+        """What the store held before this start: who has a position, and since when that is known (incident I28)."""
+        for snapshot in snapshots:
+            self.keep_snapshot(snapshot, None)
+            if snapshot.side == HEDGE or snapshot.amt:
+                self.held |= {snapshot.symbol}
+        self.scope |= self.held
+
     def keep_book(self, symbol: str, line: BookLine, *, order_mono_ns: int | None = None) -> None:
         """A new version of a book; the monotonic time of its last order stays unless a later one is given."""
         before = self.books.get(symbol, NO_LINE)
         mono_ns = order_mono_ns if order_mono_ns is not None else before.order_mono_ns
         self.books[symbol] = KeptBook(line, book_text(line), mono_ns)
 
+    def forget_store(self) -> None:
+        """The store may not hold what it held: doubt every copy of it, and write again what only we know."""
+        self.store_epoch += 1
+        self.states.clear()
+        self.filters_read_ms = 0
+        self.reread_books.set()
+
     def turned(self, loop: str, mono_ns: int) -> None:
         self.turns[loop] = mono_ns
 
     # -- reading ----------------------------------------------------------------------------------------------
+
+    @property
+    def ours(self) -> bool:
+        """The database belongs to the exchange we poll."""
+        return self.stored_venue == self.venue
 
     @property
     def restarted(self) -> bool:
@@ -142,23 +170,21 @@ class Memory:
         return self.has_position(symbol) or (book is not None and book.amt != 0)
 
     def has_position(self, symbol: str) -> bool:
-        """On the exchange, as last seen; legs in hedge mode count as one."""
-        if symbol in self.positions:
-            return self.positions[symbol] is None or self.positions[symbol] != 0
-        seen = self.snapshots.get(symbol, NO_SEEN).snapshot
-        return seen is not None and (seen.side == HEDGE or bool(seen.amt))
+        """On the exchange, as last seen; a leg of hedge mode is one."""
+        return symbol in self.held
 
     def not_ready(self, *, now_ms: int, mono_ns: int) -> list[str]:
         """Why a verdict cannot be ALLOW at the moment; empty when it can (the contract's /readyz)."""
         reasons = [
             ("exchange_unconfigured", not self.configured),
-            ("venue_mismatch", self.stored_venue != self.venue),
+            ("venue_mismatch", not self.ours),
             ("redis_unavailable", bool(self.store_down_since_ms)),
             ("store_restarted", self.restarted),
             ("ledger_not_read", not self.books_read),
             ("filters_not_read", self.filters is None),
             ("not_compared", not self.compared),
             ("halted", "" in self.halts),
+            ("hedge_mode_unsupported", self.hedge_account),
             ("exchange_stale", not self.exchange_fresh(now_ms=now_ms, mono_ns=mono_ns)),
             ("exchange_banned", self.ban_until_ms > now_ms),
         ]

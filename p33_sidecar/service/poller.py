@@ -1,8 +1,8 @@
 """The poller: one request a poll for all symbols, and what it says kept for everybody.
 
-A failed query changes nothing: what it would have said is unknown and ages. A symbol that a good reply lacks is
-unknown too, and so is a row older than one already seen. A poll is due every P33_POLL_SEC, sooner when a verdict
-waits for it (at most one a second) or a second agreeing reply is needed, and never during a ban.
+A failed query changes nothing: what it would have said is unknown and ages (`accounts` tells what a good one means).
+A poll is due every P33_POLL_SEC, sooner when a verdict waits for it (at most one a second) or a second agreeing reply
+is needed, and never during a ban.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import secrets
 
-import msgspec
-
-from ..core.model import HEDGE, Snapshot
-from ..core.quantity import side_of, text
+from ..core.model import Snapshot
 from ..errors import ExchangeBanned, ExchangeUnavailable
-from ..exchange import Exchange, PositionsReply, SymbolPosition
-from ..store.connect import ServerClock, server_ms
+from ..exchange import Exchange, PositionsReply
+from ..store.connect import ServerClock
 from ..store.positions import CHUNK, PositionStore
+from .accounts import Sifted, failed_record, good_record, sift, snapshots_of, still_held
+from .clocks import ClockWatch
 from .hooks import Hooks
 from .incidents import Incidents
 from .memory import Memory, Poll
@@ -27,8 +26,7 @@ log = logging.getLogger("p33.poller")
 
 REFRESH_APART_MS = 1000
 SETTLING_WAIT_S = 0.1
-SOURCE = "binance.positionRisk.v2"
-_ENCODE = msgspec.json.Encoder().encode
+_MOST_SAID = 10
 
 
 class Poller:
@@ -37,11 +35,14 @@ class Poller:
     def __init__(self, exchange: Exchange, store: PositionStore, memory: Memory, clock: ServerClock, hooks: Hooks,
                  incidents: Incidents) -> None:
         self.exchange, self.store, self.memory, self.clock, self.hooks = exchange, store, memory, clock, hooks
-        self.incidents = incidents
-        self._versions: dict[str, int] | None = None
-        self._started_mono_ms: int | None = None
+        self.incidents, self.clocks = incidents, ClockWatch(store.redis, memory, clock)
+        self._epoch = -1
+        self._versions: dict[str, int] = {}
+        self._unsaved: dict[str, int] = {}
         self._scope_recorded: frozenset[str] | None = None
+        self._started_mono_ms: int | None = None
         self._failing = ""
+        self._behind: frozenset[str] = frozenset()
 
     # -- one turn ---------------------------------------------------------------------------------------------
 
@@ -74,9 +75,8 @@ class Poller:
 
     def poll(self) -> None:
         """One request, and what it says kept."""
-        if self._versions is None:
-            self._versions = self.store.row_versions()
-        self.clock.sync(server_ms(self.store.redis))
+        self._recall()
+        self.clocks.sync()
         mono_ns = self.clock.mono_ns()
         self._started_mono_ms, requested_ms = mono_ns // 1_000_000, self.clock.now_ms()
         self.memory.refresh_wanted.clear()
@@ -91,33 +91,42 @@ class Poller:
         except ExchangeUnavailable as failure:
             self._failed(failure, requested_ms, mono_ns)
         else:
-            self._keep(reply, requested_ms, mono_ns)
+            self._keep(reply)
+        self.clocks.compare(self.exchange.server_offset_ms())
+
+    def _recall(self) -> None:
+        """At the start, and after the store lost what it held: what must be known and written anew."""
+        if self._epoch == self.memory.store_epoch:
+            return
+        stored = self.store.row_versions()
+        self._unsaved = {s: ms for s, ms in self._versions.items() if ms > stored.get(s, 0)}
+        self._versions = stored | self._unsaved
+        self._scope_recorded, self._epoch = None, self.memory.store_epoch
 
     def _failed(self, failure: ExchangeUnavailable, requested_ms: int, mono_ns: int) -> None:
-        received_ms = self.clock.now_ms()
-        self.memory.last_poll = Poll(failure.kind, requested_ms, received_ms, mono_ns, failure.detail[:300])
+        received_ms, detail = self.clock.now_ms(), failure.detail[:300]
+        self.memory.last_poll = Poll(failure.kind, requested_ms, received_ms, mono_ns, detail)
         self.hooks.poll(self.memory.scope, ok=False)
         if self._failing != failure.kind:
             log.warning("poll.failed", extra={"fields": {"kind": failure.kind, "detail": failure.detail[:200]}})
         self._failing = failure.kind
-        record = {"v": 1, "requested_ms": requested_ms, "received_ms": received_ms, "outcome": failure.kind,
-                  "detail": failure.detail[:300], "positions": []}
-        self.store.record_failure(_poll_id(requested_ms), _ENCODE(record))
+        self.store.record_failure(_poll_id(requested_ms), failed_record(
+            failure.kind, detail, requested_ms=requested_ms, received_ms=received_ms))
 
     # -- a good reply -----------------------------------------------------------------------------------------
 
-    def _keep(self, reply: PositionsReply, requested_ms: int, mono_ns: int) -> None:
-        memory = self.memory
-        current, versions = self._newer_rows(reply)
-        memory.positions = {symbol: position.amt for symbol, position in reply.positions.items()}
-        leaving = memory.scope
-        memory.scope = self._scope()
-        leaving = [s for s in leaving - memory.scope if s in current]
-        received_ms = self.clock.now_ms()
-        snapshots = [_snapshot(current[s], requested_ms) for s in sorted(memory.scope) if s in current]
-        snapshots += [_snapshot(current[s], requested_ms) for s in leaving]
-        self._write(snapshots, versions, self._record(reply, requested_ms, received_ms), requested_ms, mono_ns)
-        poll = Poll("ok", requested_ms, received_ms, mono_ns)
+    def _keep(self, reply: PositionsReply) -> None:
+        """As old as the start of the very request that brought it: a refused first try does not count."""
+        memory, received_ms = self.memory, self.clock.now_ms()
+        poll = Poll("ok", reply.requested_ms, received_ms, reply.requested_mono_ns)
+        sifted = sift(reply.positions, self._versions)
+        self._say_behind(sifted.behind)
+        memory.positions = {symbol: position.amt for symbol, position in sifted.current.items()}
+        memory.held = still_held(memory.held, sifted.current)
+        left, memory.scope = memory.scope, self._scope()
+        symbols = [*sorted(memory.scope), *sorted(left - memory.scope)]
+        snapshots = snapshots_of(sifted.current, symbols, requested_ms=poll.requested_ms)
+        self._write(snapshots, sifted, reply, poll)
         memory.last_good_poll = memory.last_poll = poll
         self.hooks.poll(memory.scope, ok=True)
         if self._failing:
@@ -125,66 +134,42 @@ class Poller:
         self._failing = ""
         self.incidents.compare(poll)
 
-    def _newer_rows(self, reply: PositionsReply) -> tuple[dict[str, SymbolPosition], dict[str, int]]:
-        """(rows that are not older than one already seen, versions that moved on)."""
-        current, versions = {}, {}
-        for symbol, position in reply.positions.items():
-            seen = self._versions.get(symbol, 0)
-            if position.update_time_ms < seen:
-                continue
-            current[symbol] = position
-            if position.update_time_ms > seen:
-                versions[symbol] = self._versions[symbol] = position.update_time_ms
-        return current, versions
-
     def _scope(self) -> frozenset[str]:
         """The list, what has a position on the exchange, and what has one in the book."""
         memory = self.memory
         listed = frozenset(memory.positions) if memory.allowlist is None else memory.allowlist
-        held = {symbol for symbol, amt in memory.positions.items() if amt}
         booked = {s for s, kept in memory.books.items() if kept.line.book and kept.line.book.amt != 0}
-        return listed | held | booked
+        return listed | memory.held | booked
 
-    def _write(self, snapshots: list[Snapshot], versions: dict[str, int], record: bytes, requested_ms: int,
-               mono_ns: int) -> None:
-        """Chunk by chunk, each in memory as soon as it is in the store, so that no verdict waits for all."""
-        poll_id, now_ms = _poll_id(requested_ms), self.clock.now_ms()
+    def _write(self, snapshots: list[Snapshot], sifted: Sifted, reply: PositionsReply, poll: Poll) -> None:
+        """Chunk by chunk, each in memory as soon as it is in the store, so that no verdict waits for all.
+
+        The last chunk carries the record and the versions: one that fails is told, and written, again next time.
+        """
+        scope = self.memory.scope
+        record = good_record(reply, sifted, received_ms=poll.received_ms,
+                             scope=scope if scope != self._scope_recorded else None)
+        self._versions |= sifted.versions
+        self._unsaved |= sifted.versions
+        poll_id, now_ms = _poll_id(poll.requested_ms), self.clock.now_ms()
         for start in range(0, max(len(snapshots), 1), CHUNK):
             chunk = snapshots[start:start + CHUNK]
             last = start + CHUNK >= len(snapshots)
-            newer = self.store.write(chunk, versions=versions if last else {}, poll_id=poll_id if last else "",
+            newer = self.store.write(chunk, versions=self._unsaved if last else {}, poll_id=poll_id if last else "",
                                      record=record if last else b"", now_ms=now_ms)
             for snapshot in chunk:
                 if snapshot.symbol not in newer:
-                    self.memory.keep_snapshot(snapshot, mono_ns)
+                    self.memory.keep_snapshot(snapshot, poll.requested_mono_ns)
+        self._unsaved, self._scope_recorded = {}, scope
 
-    def _record(self, reply: PositionsReply, requested_ms: int, received_ms: int) -> bytes:
-        held = [_held(p) for p in reply.positions.values() if p.amt is None or p.amt != 0]
-        record = {"v": 1, "requested_ms": requested_ms, "received_ms": received_ms, "outcome": "ok", "positions": held}
-        if reply.bad_rows:
-            record["bad_rows"] = dict(list(reply.bad_rows.items())[:50])
-        if self._scope_recorded != self.memory.scope:
-            record["scope"] = sorted(self.memory.scope)
-            self._scope_recorded = self.memory.scope
-        return _ENCODE(record)
-
-
-def _held(position: SymbolPosition) -> dict:
-    amt = None if position.amt is None else text(position.amt)
-    return {"symbol": position.symbol, "position_amt": amt, "side": _side(position),
-            "entry_price": position.entry_price, "mark_price": position.mark_price,
-            "update_time_ms": position.update_time_ms}
-
-
-def _snapshot(position: SymbolPosition, requested_ms: int) -> Snapshot:
-    return Snapshot(
-        symbol=position.symbol, amt=position.amt, ts_ms=requested_ms, side=_side(position),
-        entry_price=position.entry_price, mark_price=position.mark_price, leverage=position.leverage,
-        unrealized_pnl=position.unrealized_pnl, source=SOURCE)
-
-
-def _side(position: SymbolPosition) -> str:
-    return HEDGE if position.amt is None else side_of(position.amt)
+    def _say_behind(self, behind: tuple[str, ...]) -> None:
+        """Rows older than those seen: said once, and once more when the exchange has caught up."""
+        now = frozenset(behind)
+        if fresh := sorted(now - self._behind):
+            log.warning("rows.older", extra={"fields": {"count": len(fresh), "symbols": fresh[:_MOST_SAID]}})
+        elif self._behind and not now:
+            log.info("rows.caught_up", extra={"fields": {}})
+        self._behind = now
 
 
 def _poll_id(requested_ms: int) -> str:

@@ -57,6 +57,8 @@ PLAN: Final = "quantum:p33:plan:"
 PLAN_TTL_MS: Final = 90_000_000
 RUN_ID: Final = "quantum:p33:run_id"
 """STRING: the server process that is known to hold everything we wrote."""
+POLICY: Final = "quantum:p33:policy"
+"""STRING: `<hash> <JSON>` of the thresholds in force since the last start."""
 FILTERS: Final = "quantum:p33:filters"
 """HASH: symbol -> lot rules (JSON); field `read_ms`."""
 BAN: Final = "quantum:p33:ban"

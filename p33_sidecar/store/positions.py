@@ -13,8 +13,11 @@ import redis
 from ..core.model import HEDGE, Filters, Snapshot
 from ..core.quantity import text
 from ..core.record import value_json
+from ..errors import StoreUnavailable
 from . import keys, scripts
-from .connect import store_errors
+from .connect import server_ms, store_errors
+from .state import SEP, SNAPSHOT_FIELDS, read_snapshot
+from .switches import event_json
 
 CHUNK = 100
 """Snapshots a script writes at once: a verdict never waits longer than for one chunk."""
@@ -51,6 +54,18 @@ class PositionStore:
         """symbol -> newest updateTime seen, from before a restart."""
         with store_errors():
             return {symbol: int(ms) for symbol, ms in self.redis.hgetall(keys.ROW_VERSIONS).items()}
+
+    def snapshots(self) -> list[Snapshot]:
+        """Every snapshot there is that can be read, from before a restart."""
+        with store_errors():
+            names = list(self.redis.scan_iter(match=keys.SNAPSHOT + "*", count=1000, _type="HASH"))
+            pipe = self.redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hmget(name, SNAPSHOT_FIELDS)
+            rows = pipe.execute()
+        found = [read_snapshot(name[len(keys.SNAPSHOT):], SEP.join(value or "" for value in row))
+                 for name, row in zip(names, rows, strict=True)]
+        return [snapshot for snapshot in found if snapshot is not None]
 
     # -- filters ----------------------------------------------------------------------------------------------
 
@@ -95,24 +110,30 @@ class PositionStore:
 
 
 class RedisBans:
-    """The exchange's ban, kept where every process and every restart finds it."""
+    """The exchange's ban, kept where every process and every restart finds it. `by`: who tells of it."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self.redis = client
+    def __init__(self, client: redis.Redis, *, by: str = "") -> None:
+        self.redis, self.by = client, by
 
     def ban_until_ms(self) -> int:
+        """Unix ms before which nothing may be sent. What cannot be read is no time, and raises StoreUnavailable."""
         with store_errors():
-            return int(self.redis.get(keys.BAN) or 0)
+            until = self.redis.get(keys.BAN) or "0"
+        if not until.isdigit():
+            raise StoreUnavailable(f"{keys.BAN} holds no time")
+        return int(until)
 
     def set_ban(self, until_ms: int, why: str) -> None:
         """The later time wins; the ban ends by itself."""
         with store_errors():
-            if until_ms > int(self.redis.get(keys.BAN) or 0):
-                event = _ENCODE({"v": 1, "kind": "ban", "until_ms": until_ms, "why": why[:300]})
-                pipe = self.redis.pipeline(transaction=True)
-                pipe.set(keys.BAN, until_ms, pxat=until_ms + 1000)
-                pipe.xadd(keys.EVENTS, {"kind": "ban", "json": event})
-                pipe.execute()
+            stored = self.redis.get(keys.BAN) or "0"
+            if stored.isdigit() and int(stored) >= until_ms:
+                return
+            event = event_json("ban", at_ms=server_ms(self.redis), by=self.by, until_ms=until_ms, why=why[:300])
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.set(keys.BAN, until_ms, pxat=until_ms + 1000)
+            pipe.xadd(keys.EVENTS, {"kind": "ban", "json": event})
+            pipe.execute()
 
 
 def snapshot_row(snapshot: Snapshot) -> list:

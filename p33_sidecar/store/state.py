@@ -17,6 +17,8 @@ SEP = "\x1f"
 NO_MARK = SEP * 4
 NO_SNAPSHOT = SEP * 7
 NO_BOOK = SEP * 10
+SNAPSHOT_FIELDS = ("position_amt", "side", "entry_price", "mark_price", "leverage", "unrealized_pnl", "ts_ms", "source")
+"""In the order of a snapshot's text."""
 
 
 class State(NamedTuple):

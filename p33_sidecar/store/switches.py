@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -54,6 +55,13 @@ def halts(client: redis.Redis) -> dict[str, dict]:
     return found
 
 
+def halts_of(client: redis.Redis, symbols: Iterable[str]) -> dict[str, dict]:
+    """Like `halts`, of these symbols and the global one only: one cheap question as long as nothing is halted."""
+    with store_errors():
+        standing = client.exists(keys.HALT, *(keys.halt(symbol) for symbol in symbols))
+    return halts(client) if standing else {}
+
+
 def _said(client: redis.Redis, name: str) -> dict:
     try:
         value = client.get(name)
@@ -73,6 +81,13 @@ def claim_venue(client: redis.Redis, venue: str) -> str:
         return client.get(keys.VENUE)
 
 
+def identity(client: redis.Redis) -> tuple[str, str]:
+    """(the server process trusted to hold what we wrote, the exchange it belongs to); empty where not said."""
+    with store_errors():
+        run_id, venue = client.mget(keys.RUN_ID, keys.VENUE)
+    return run_id or "", venue or ""
+
+
 def known_run_id(client: redis.Redis) -> str:
     with store_errors():
         return client.get(keys.RUN_ID) or ""
@@ -82,6 +97,23 @@ def accept_run_id(client: redis.Redis, run_id: str) -> None:
     """From now on this server process is trusted to hold what we wrote."""
     with store_errors():
         client.set(keys.RUN_ID, run_id)
+
+
+def note_policy(client: redis.Redis, policy: bytes, *, hash_: str, at_ms: int, by: str) -> bool:
+    """Remember the thresholds in force; an event says so when they are not those of the last start."""
+    with store_errors():
+        kept = client.get(keys.POLICY) or ""
+        before, _, was = kept.partition(" ")
+        if before == hash_:
+            return False
+        pipe = client.pipeline(transaction=True)
+        pipe.set(keys.POLICY, hash_.encode() + b" " + policy)
+        if before:
+            pipe.xadd(keys.EVENTS, {"kind": "policy_changed", "json": event_json(
+                "policy_changed", at_ms=at_ms, by=by, policy_hash=hash_, policy=msgspec.Raw(policy),
+                was_hash=before, was=msgspec.Raw(was.encode()))})
+        pipe.execute()
+    return bool(before)
 
 
 def withdraw_all(client: redis.Redis, *, at_ms: int, by: str, why: str) -> list[str]:

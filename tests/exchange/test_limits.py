@@ -44,6 +44,25 @@ def test_I22_no_request_before_the_end_of_a_ban_also_after_a_restart(rig):
     restarted.close()
 
 
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 408, 418, 429, 500, 503])
+def test_I22_1003_is_a_ban_under_any_status(rig, status):
+    """The code says it, whatever the status: nothing is sent before the time named, and an order was not executed."""
+    body = {"code": -1003, "msg": f"Way too many requests; IP banned until {rig.clock.ms + 900_000}."}
+    with pytest.raises(ExchangeBanned) as caught:
+        rig.plays(http(status, body)).closes()
+    assert caught.value.until_ms == rig.bans.until_ms == rig.clock.ms + 900_000
+    with pytest.raises(ExchangeBanned):
+        rig.exchange.positions()
+    assert len(rig.server.requests) == 1
+
+
+def test_1003_without_a_time_backs_off_like_429(rig):
+    """No time named: stay away for a while all the same."""
+    with pytest.raises(ExchangeBanned) as caught:
+        rig.plays(http(400, {"code": -1003, "msg": "Too many requests"})).exchange.positions()
+    assert caught.value.until_ms == rig.clock.ms + 5_000
+
+
 def test_a_clock_that_jumps_ahead_does_not_end_a_ban(rig):
     """Both clocks have to agree that it is over (T13)."""
     with pytest.raises(ExchangeBanned):

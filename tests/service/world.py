@@ -42,22 +42,27 @@ class StubExchange:
         self.clock = clock
         self.amounts: dict[str, str | None] = {"BTCUSDT": "0.038", "ETHUSDT": "0", "TRXUSDT": "0"}
         self.update_times: dict[str, int] = {}
+        self.rows: dict[str, SymbolPosition] = {}
+        """Instead of what `amounts` makes."""
         self.lot_rules = {f.symbol: f for f in (BTC, ETH, TRX)}
         self.orders: dict[str, OrderState] = {}
         self.failure = ""
-        self.polls = 0
+        self.polls = self.offset_ms = 0
 
     def positions(self) -> PositionsReply:
         self.polls += 1
         if self.failure:
             raise ExchangeUnavailable(self.failure)
         now_ms = self.clock.now_ms()
-        rows = {s: self._row(s, amt) for s, amt in self.amounts.items()}
+        rows = self.rows or {s: self._row(s, amt) for s, amt in self.amounts.items()}
         return PositionsReply(now_ms, now_ms, self.clock.mono_ns(), rows, {})
 
     def _row(self, symbol: str, amt: str | None) -> SymbolPosition:
         return SymbolPosition(symbol, None if amt is None else Decimal(amt), amt is None, "100000", "100200", "10",
                               "7.6", self.update_times.get(symbol, 0))
+
+    def server_offset_ms(self) -> int:
+        return self.offset_ms
 
     def filters(self) -> FiltersReply:
         return FiltersReply(self.clock.now_ms(), dict(self.lot_rules), {})
@@ -95,6 +100,7 @@ class World:
                  adopt: bool = True, key: bytes | None = None, refresh_budget_ms: int = 0,
                  instance: str = "test") -> None:
         self.clock, self.hooks = ServerClock(), Counting()
+        self.redis_url = url
         self.link = Link(url, name="test")
         self.redis: redis.Redis = self.link.redis
         scripts.load_all(self.redis)

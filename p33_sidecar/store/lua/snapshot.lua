@@ -4,6 +4,10 @@
 -- ARGV[5] JSON [symbol, update_time_ms, ...] versions that changed
 -- Returns the symbols whose snapshot in the store is newer than ours
 --!include _ending
+for key, kind in pairs({[KEYS[1]] = 'stream', [KEYS[2]] = 'hash', ['quantum:p33:issued'] = 'hash'}) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= kind then return redis.error_reply(key .. ' holds another type of value: nothing was written') end
+end
 local newer = {}
 local issued = {}
 local lines = redis.call('HGETALL', 'quantum:p33:issued')

@@ -1,0 +1,46 @@
+"""Clocks that jump or disagree: noticed, journalled once, and never the reason for a younger snapshot.
+
+The server's time is renewed at every poll. Between two of them it goes with our monotonic clock, so that a
+difference of more than the tolerated skew means that the server's clock was set. The exchange's clock is known as an
+offset once it refused a timestamp (-1021).
+"""
+
+from __future__ import annotations
+
+import logging
+
+import redis
+
+from ..store.connect import ServerClock, server_ms
+from ..store.switches import add_event
+from .memory import Memory
+
+log = logging.getLogger("p33.clocks")
+
+
+class ClockWatch:
+    """Renews the server's time, and says what is wrong with a clock. For the poller's thread."""
+
+    def __init__(self, client: redis.Redis, memory: Memory, clock: ServerClock) -> None:
+        self._redis, self._memory, self._clock = client, memory, clock
+        self._exchange_skewed = False
+
+    def sync(self) -> None:
+        """Take the server's time. The new time holds whatever the old one was; a jump is an event."""
+        now_ms = server_ms(self._redis)
+        jump_ms = now_ms - self._clock.now_ms()
+        self._clock.sync(now_ms)
+        if abs(jump_ms) > self._memory.policy.skew_ms:
+            self._skewed("store", jump_ms)
+
+    def compare(self, offset_ms: int) -> None:
+        """The exchange's clock minus ours: an event when it begins to differ by more than the tolerated skew."""
+        skewed = abs(offset_ms) > self._memory.policy.skew_ms
+        if skewed and not self._exchange_skewed:
+            self._skewed("exchange", offset_ms)
+        self._exchange_skewed = skewed
+
+    def _skewed(self, whose: str, by_ms: int) -> None:
+        add_event(self._redis, "clock_skew", at_ms=self._clock.now_ms(), by=self._memory.instance, clock=whose,
+                  by_ms=by_ms)
+        log.warning("clock.skew", extra={"fields": {"clock": whose, "by_ms": by_ms}})
