@@ -19,7 +19,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -36,6 +36,8 @@ WAIT_MS: Final = 1200
 PATIENCE_MS: Final = 1000
 """How long one answer of Redis is waited for."""
 MOVED_TRIES: Final = 20
+POLLS_MS: Final = (2, 2, 4, 8, 16, 25)
+"""Between two looks at the Governor's key, whose writer wakes nobody; the last holds on."""
 
 ENDS: Final = frozenset({
     Refusal.REDIS_UNAVAILABLE, Refusal.ALREADY_CONSUMED, Refusal.HALTED, Refusal.RECONCILE_HOLD_ACTIVE,
@@ -98,15 +100,17 @@ class Gate:
 
     `key`: the signing keys in force, all of them valid while one is replaced by another; empty: nothing is verified.
     `venue`: the exchange's `host[:port]` the order would go to. `by`: who takes, for the record.
+    `stopping`: asked while waiting; once it says so the last answer stands.
     """
 
     def __init__(self, where: str | Link, *, key: tuple[bytes, ...], venue: str, by: str = "apply",
-                 on_forgery: Callable[[Forgery], None] | None = None) -> None:
+                 on_forgery: Callable[[Forgery], None] | None = None,
+                 stopping: Callable[[], bool] = lambda: False) -> None:
         self._link = where if isinstance(where, Link) else Link(where, name=by, decode=False,
                                                                 timeout_s=PATIENCE_MS / 1000)
         self._takings = Takings(self._link, patience_ms=PATIENCE_MS)
         self._keys, self._venue, self._by = key, venue, by
-        self._on_forgery = on_forgery or (lambda forgery: None)
+        self._on_forgery, self._stopping = on_forgery or (lambda forgery: None), stopping
         self._reported: tuple[str, bytes | None] | None = None
 
     def close(self) -> None:
@@ -135,12 +139,13 @@ class Gate:
     def _ask(self, question: _Question, wait_ms: int) -> Taken | Free | Refused:
         plan_id_of(question.plan_id), symbol_of(question.symbol)
         started_ns = time.monotonic_ns()
-        waited_ms = 0
+        waited_ms = looks = 0
         try:
             answer = self._try(question, mark_wake=True)
-            while isinstance(answer, Refused) and not answer.final and waited_ms < wait_ms:
-                self._takings.wait(question.plan_id, at_most_ms=wait_ms - waited_ms)
-                answer = self._try(question, mark_wake=False)
+            while isinstance(answer, Refused) and not answer.final and waited_ms < wait_ms and not self._stopping():
+                pause_ms = POLLS_MS[min(looks, len(POLLS_MS) - 1)]
+                self._takings.wait(question.plan_id, at_most_ms=min(pause_ms, wait_ms - waited_ms))
+                answer, looks = self._try(question, mark_wake=False), looks + 1
                 waited_ms = (time.monotonic_ns() - started_ns) // 1_000_000
         except StoreUnavailable as error:
             answer = Refused(Refusal.REDIS_UNAVAILABLE, detail=str(error))
@@ -214,11 +219,17 @@ class _Question(msgspec.Struct, frozen=True):
     intent: Intent | None
 
 
-class _Granted(msgspec.Struct):
+class _Governor(msgspec.Struct):
+    """The Governor's permit. One that says when it was issued may be an answer to an earlier publication."""
+
     granted: bool = False
+    issued_ms: Any = None
+
+    def earlier_than(self, entry_ms: int) -> bool:
+        return isinstance(self.issued_ms, int) and self.issued_ms < entry_ms
 
 
-_GRANTED: Final = msgspec.json.Decoder(_Granted)
+_GOVERNOR: Final = msgspec.json.Decoder(_Governor)
 
 
 def judge(reading: Reading, question: _Question, *, keys: tuple[bytes, ...], venue: str) -> Permit | None | Refused:
@@ -229,24 +240,24 @@ def judge(reading: Reading, question: _Question, *, keys: tuple[bytes, ...], ven
         return Refused(Refusal.RECONCILE_HOLD_ACTIVE)
     if reading.governor is None:
         return Refused(Refusal.MISSING_GOVERNOR_PERMIT, final=False)
-    if not _granted(reading.governor):
-        return Refused(Refusal.GOVERNOR_DENIED)
+    if (said := _governor(reading.governor)) is None or not said.granted:
+        return Refused(Refusal.GOVERNOR_DENIED, final=said is None or not said.earlier_than(question.entry_ms))
     return _judge_ours(reading, question, keys, venue) if question.both else None
 
 
-def _granted(raw: bytes) -> bool:
+def _governor(raw: bytes) -> _Governor | None:
     """Only a JSON object that says `granted` true is a permit; everything else the Governor's key may hold denies."""
     try:
-        return raw is not WRONG_TYPE and _GRANTED.decode(raw).granted
+        return None if raw == WRONG_TYPE else _GOVERNOR.decode(raw)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return False
+        return None
 
 
 def _judge_ours(reading: Reading, question: _Question, keys: tuple[bytes, ...], venue: str) -> Permit | Refused:
     raw = reading.permit
     if raw is None:
         return Refused(Refusal.MISSING_P33_PERMIT, final=False)
-    permit = None if raw is WRONG_TYPE else read_permit(raw)
+    permit = None if raw == WRONG_TYPE else read_permit(raw)
     if permit is None:
         return Refused(Refusal.INVALID_PERMIT_TYPE, final=False)
     if keys and not signature_holds(raw, keys):

@@ -135,7 +135,7 @@ class Stack:
 
     def _start_apply(self, number: int) -> None:
         self.applies.append(self._process(
-            f"apply-{number + 1}", "p33_sidecar.apply_main",
+            f"apply-{number + 1}", "p33_sidecar.apply.main",
             self.environment(P33_INSTANCE=f"apply-{number + 1}", APPLY_METRICS_PORT=str(free_port()))))
 
     def _process(self, name: str, module: str, env: Mapping[str, str], *args: str) -> Process:

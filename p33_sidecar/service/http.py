@@ -257,14 +257,14 @@ class Server:
         self._thread.join()
 
 
-def serve(host: str, port: int, found: Mapping[str, Route]) -> Server:
-    """Listen and answer from now on. Raises ConfigurationInvalid where it cannot listen there."""
+def serve(host: str, port: int, found: Mapping[str, Route], *, port_setting: str = "P33_METRICS_PORT") -> Server:
+    """Listen and answer from now on. Raises ConfigurationInvalid, naming the setting, where it cannot listen there."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return Server(_Listener(address[:2], family=family, found=dict(found)))
     except OSError as error:
         no_such_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
-        name, value = ("P33_METRICS_HOST", host) if no_such_host else ("P33_METRICS_PORT", port)
+        name, value = ("P33_METRICS_HOST", host) if no_such_host else (port_setting, port)
         why = error.strerror or type(error).__name__
         raise ConfigurationInvalid([f"{name}={value}: allowed is one to listen on, {host}:{port} is not ({why})"]) \
             from error

@@ -17,11 +17,9 @@ from ..core.quantity import text
 from . import keys, scripts
 from .connect import Link, store_errors
 
-POLL_MS: Final = 25
-"""Between two looks at the Governor's key, whose writer wakes nobody."""
 SEARCHED_TAKINGS: Final = 512
 WRONG_TYPE: Final = b"\x00wrong type"
-"""Stands for a value that is no string. No permit begins with NUL."""
+"""Stands for a value that is no string, as lua/pair.lua says it. No permit begins with NUL."""
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -72,33 +70,23 @@ class Takings:
         self._seen_id = b"0-0"
 
     def read(self, plan_id: str, symbol: str, *, mark_wake: bool) -> Reading:
-        """Everything a client judges by, in one round trip.
+        """Everything a client judges by, in one step and one round trip.
 
-        `mark_wake`: also where the decisions end, read before the permits, so that none after them is slept through.
+        `mark_wake`: also where the decisions end, read with the permits, so that none after them is slept through.
         """
-        last, (seconds, micros), *values = self._once_more(lambda: self._read(plan_id, symbol, mark_wake))
-        if last is not WRONG_TYPE and mark_wake:
-            self._seen_id = last[0][0] if last else b"0-0"
-        mark, halted, held, governor, permit = values
-        now_ms = seconds * 1000 + micros // 1000
-        return Reading(now_ms, time.monotonic_ns(), mark, halted > 0, held > 0, governor, permit)
-
-    def _read(self, plan_id: str, symbol: str, mark_wake: bool) -> list:
-        pipe = self._redis.pipeline(transaction=False)
+        names = [keys.taken(plan_id), keys.HALT, keys.halt(symbol), keys.hold(symbol), keys.governor_permit(plan_id),
+                 keys.permit(plan_id)]
         if mark_wake:
-            pipe.xrevrange(keys.DECISIONS, count=1)
-        pipe.time()
-        pipe.get(keys.taken(plan_id))
-        pipe.exists(keys.HALT, keys.halt(symbol))
-        pipe.exists(keys.hold(symbol))
-        pipe.get(keys.governor_permit(plan_id))
-        pipe.get(keys.permit(plan_id))
-        replies = [_value(reply) for reply in pipe.execute(raise_on_error=False)]
-        return replies if mark_wake else [None, *replies]
+            names.append(keys.DECISIONS)
+        now_ms, mark, halts, holds, governor, permit, last = self._once_more(
+            lambda: scripts.run(self._redis, "pair", names, []))
+        if mark_wake:
+            self._seen_id = last
+        return Reading(int(now_ms), time.monotonic_ns(), mark, halts > 0, holds > 0, governor, permit)
 
     def wait(self, plan_id: str, *, at_most_ms: int) -> None:
-        """Return when a verdict on the plan was recorded, or when it is time for another look."""
-        until_ns = time.monotonic_ns() + min(at_most_ms, POLL_MS) * 1_000_000
+        """Return when a verdict on the plan was recorded, at the latest after `at_most_ms`."""
+        until_ns = time.monotonic_ns() + at_most_ms * 1_000_000
         wanted = plan_id.encode()
         while (left_ms := (until_ns - time.monotonic_ns()) // 1_000_000) > 0:
             entries = self._decisions_after(left_ms)
@@ -130,7 +118,7 @@ class Takings:
             try:
                 reply = self._redis.xread({keys.DECISIONS: self._seen_id}, block=max(block_ms, 1))
             except redis.ResponseError as error:
-                if not _is_wrong_type(error):
+                if not is_wrong_type(error):
                     raise
                 time.sleep(block_ms / 1000)
                 return []
@@ -194,14 +182,6 @@ def _record(claim: Claim) -> bytes:
     })
 
 
-def _value(reply):
-    """A pipeline's reply; a key of another type is a value of its own, any other error is raised."""
-    if isinstance(reply, redis.ResponseError) and _is_wrong_type(reply):
-        return WRONG_TYPE
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
-
-
-def _is_wrong_type(error: redis.ResponseError) -> bool:
+def is_wrong_type(error: redis.ResponseError) -> bool:
+    """Whether a command met a key that holds another type of value."""
     return str(error).startswith("WRONGTYPE")

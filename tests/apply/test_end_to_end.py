@@ -30,7 +30,7 @@ class House:
             "BINANCE_API_KEY": self.exchange.api_key, "BINANCE_API_SECRET": self.exchange.api_secret,
             "P33_PERMIT_KEY": "k" * 32, "P33_POLL_SEC": "0.5", "P33_COOLDOWN_SEC": "0.5", "APPLY_MODE": "testnet",
             "APPLY_METRICS_PORT": "0"}
-        self.processes = {name: self.spawn(name) for name in ("p33_sidecar.service.main", "p33_sidecar.apply_main")}
+        self.processes = {name: self.spawn(name) for name in ("p33_sidecar.service.main", "p33_sidecar.apply.main")}
         self.until(lambda: self.redis.exists("quantum:position:ledger:BTCUSDT"))
 
     def spawn(self, module: str) -> subprocess.Popen:
