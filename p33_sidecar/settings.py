@@ -146,7 +146,7 @@ class Settings:
         if self.credentials is None:
             missing = " and ".join(name for name in self._pair if not self[name])
             found.append(f"{missing} not set: no exchange credentials, every plan is denied exchange_unconfigured")
-        if self.loosened:
+        if self.policy.loosened:
             stale, poll = _seconds(self["P33_STALE_THRESHOLD_SEC"]), _seconds(self["P33_POLL_SEC"])
             found.append(f"P33_STALE_THRESHOLD_SEC={stale} is loosened: above max(3 polls of {poll} s, 10 s) or 30 s")
         if self.permit_key is None:
@@ -161,12 +161,6 @@ class Settings:
             qty_tolerance_pct=self["P33_QTY_TOLERANCE_PCT"], permit_ttl_ms=self["P33_PERMIT_TTL"],
             plan_max_age_ms=self["P33_PLAN_MAX_AGE_SEC"], poll_ms=self["P33_POLL_SEC"],
         )
-
-    @property
-    def loosened(self) -> bool:
-        """Whether the stale threshold exceeds max(3 polls, 10 s) or 30 s (incident I24)."""
-        stale = self["P33_STALE_THRESHOLD_SEC"]
-        return stale > max(3 * self["P33_POLL_SEC"], 10_000) or stale > 30_000
 
     @property
     def redis_url(self) -> str:

@@ -98,8 +98,8 @@ def replay(last: Last = "",
         raise typer.BadParameter("; ".join(invalid.problems), param_hint="--set") from invalid
 
     def run(session: Any) -> int:
-        since_ms = _since(session, last) if last else from_ms
-        return again.replay(session, from_ms=since_ms, to_ms=to_ms or None, changed=changed, as_json=as_json)
+        since_ms = _since(session, last) if last else from_ms or 0
+        return again.replay(session, from_ms=since_ms, to_ms=to_ms, changed=changed, as_json=as_json)
 
     _with_session(run)
 

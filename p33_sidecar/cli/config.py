@@ -49,23 +49,17 @@ def misspelt(env: Mapping[str, str]) -> list[str]:
 
 
 def doubtful(settings: Settings) -> list[str]:
-    """What can be used and should not be got used to."""
+    """What can be used and should not be got used to: what the service warns of at its start, and more."""
     stale_ms, poll_ms = settings["P33_STALE_THRESHOLD_SEC"], settings["P33_POLL_SEC"]
     checks = [
-        (f"P33_STALE_THRESHOLD_SEC is loosened to {span(stale_ms)}: more than max(3 polls, 10 s) or 30 s",
-         settings.loosened),
         (f"P33_STALE_THRESHOLD_SEC ({span(stale_ms)}) is shorter than a poll ({span(poll_ms)}): "
          "every second verdict waits for a refresh", stale_ms < poll_ms),
-        ("P33_PERMIT_KEY is not set: permits are unsigned, anybody who can write Redis can forge one",
-         not settings["P33_PERMIT_KEY"]),
-        ("there are no credentials for the exchange: every plan is denied exchange_unconfigured",
-         settings.credentials is None),
         (f"the main exchange is in use ({settings.exchange_url}): real money", settings.is_main_exchange),
         ("APPLY_GATE=governor: orders go out without this gate", settings["APPLY_GATE"] == "governor"),
         ("P33_COOLDOWN_SEC is 0: nothing waits for an order to settle", settings["P33_COOLDOWN_SEC"] == 0),
         ("P33_ALLOWLIST is empty: only symbols with a position are in scope", settings["P33_ALLOWLIST"] == frozenset()),
     ]
-    return [words for words, holds in checks if holds]
+    return [*settings.warnings(), *(words for words, holds in checks if holds)]
 
 
 def readable_secrets(env: Mapping[str, str], env_files: tuple[Path, ...]) -> list[str]:

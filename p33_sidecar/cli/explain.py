@@ -158,10 +158,8 @@ def _fate(fate: Fate | None) -> Any:
         return None
     rows = [("permit", fate.words)]
     if fate.taking:
-        known = {k: v for k, v in fate.taking.items() if k not in ("v", "nonce", "plan_id", "symbol", "entry_ms")}
-        at_ms = fate.taking.get("entry_ms")
-        rows.append(("taken", (f"{moment(at_ms)}, " if at_ms else "") + ", ".join(
-            f"{k} {v}" for k, v in known.items() if isinstance(v, str | int))))
+        at_ms, by = fate.taking.get("entry_ms"), fate.taking.get("by", "nobody knows whom")
+        rows.append(("taken", f"{moment(at_ms)} by {plain(str(by))}"))
     for result in fate.results:
         told = ", ".join(f"{k}={v}" for k, v in result.items() if k not in ("entry_id", "at_ms"))
         rows.append(("result", f"{moment(result['at_ms'])}: {told}"))

@@ -13,6 +13,7 @@ import msgspec
 
 from ..core.model import Policy
 from ..core.permit import SIG_MARK
+from ..core.reasons import Reason
 from ..core.record import Record, policy_of, reproduce, take_again
 from ..errors import ConfigurationInvalid
 from ..settings import SETTINGS
@@ -51,6 +52,29 @@ class Flip(msgspec.Struct, frozen=True):
     verdict_flips: bool
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """A denial because the evaluation itself raised: what the recorded facts give now."""
+
+    entry_id: str
+    plan_id: str
+    symbol: str
+    now: str
+
+
+class Told(msgspec.Struct):
+    """What became of the decisions of a range."""
+
+    changed: dict[str, Any]
+    count: int = 0
+    unlike: list[Unlike] = []
+    errors: list[Failed] = []
+    flips: list[Flip] = []
+
+    @property
+    def reproduced(self) -> int:
+        return self.count - len(self.unlike) - len(self.errors)
+
+
 def thresholds_of(settings: Iterable[str]) -> dict[str, Any]:
     """Policy field -> value, from `NAME=VALUE` texts. Raises ConfigurationInvalid with every problem."""
     changed, problems = {}, []
@@ -71,23 +95,32 @@ def thresholds_of(settings: Iterable[str]) -> dict[str, Any]:
 
 def replay(session: Session, *, from_ms: int, to_ms: int | None, changed: dict[str, Any], as_json: bool) -> int:
     """Take the decisions of the range again. 0: every one of them could be, and came out as it must."""
-    taken_again, unlike, flips, reasons_only = 0, [], [], 0
+    told = Told(changed)
     for entry in session.reading.decisions(from_ms=from_ms, to_ms=to_ms, newest_first=False):
-        taken_again += 1
-        problem = _unlike(session, entry)
-        if problem:
-            unlike.append(Unlike(entry.entry_id, entry.fields.get("plan_id", ""), problem))
-        elif changed:
-            flip = _flip(entry, changed)
-            if flip is not None:
-                flips.append(flip)
-                reasons_only += not flip.verdict_flips
+        told.count += 1
+        if entry.record and (entry.record.outcome, entry.record.reason) == ("DENY", Reason.EVALUATION_ERROR):
+            told.errors.append(_failed_then(entry))
+        elif problem := _unlike(session, entry):
+            told.unlike.append(Unlike(entry.entry_id, entry.fields.get("plan_id", ""), problem))
+        elif changed and (flip := _flip(entry, changed)):
+            told.flips.append(flip)
     if as_json:
-        paper.emit({"decisions": taken_again, "reproduced": taken_again - len(unlike), "irreproducible": unlike,
-                    "set": _shown(changed), "flips": flips})
+        paper.emit({"decisions": told.count, "reproduced": told.reproduced, "irreproducible": told.unlike,
+                    "evaluation_errors": told.errors, "set": _shown(changed), "flips": told.flips})
     else:
-        _print(taken_again, unlike, flips, reasons_only, changed)
-    return 1 if unlike else 0
+        _print(told)
+    return 1 if told.unlike else 0
+
+
+def _failed_then(entry: Logged) -> Failed:
+    """What the verdict would have been without the error; the error itself lies outside of what a record holds."""
+    try:
+        again = take_again(entry.record)
+    except (ValueError, ArithmeticError) as error:
+        becomes = f"cannot be taken again: {error}"
+    else:
+        becomes = "ALLOW" if again.allow else f"DENY {again.reason}"
+    return Failed(entry.entry_id, entry.record.plan_id, entry.record.symbol, becomes)
 
 
 def _unlike(session: Session, entry: Logged) -> str:
@@ -143,18 +176,26 @@ def _shown(changed: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in changed.items()}
 
 
-def _print(count: int, unlike: list[Unlike], flips: list[Flip], reasons_only: int, changed: dict[str, Any]) -> None:
+def _print(told: Told) -> None:
     out = paper.console()
-    out.print(f"{count} decisions taken again, {count - len(unlike)} of them came out byte for byte.")
-    if unlike:
-        rows = [(u.entry_id, u.plan_id, u.why) for u in unlike]
+    out.print(f"{told.count} decisions taken again, {told.reproduced} of them came out byte for byte.")
+    if told.unlike:
+        rows = [(u.entry_id, u.plan_id, u.why) for u in told.unlike]
         out.print("", paper.table("Irreproducible", ("entry", "plan", "why"), rows), sep="\n")
-    if not changed:
-        return
-    said = ", ".join(f"{name} = {value}" for name, value in _shown(changed).items())
-    out.print("", f"With {said}: {len(flips) - reasons_only} verdicts flip, {reasons_only} keep their verdict "
+    if told.errors:
+        rows = [(e.entry_id, e.plan_id, e.symbol, e.now) for e in told.errors]
+        columns = ("entry", "plan", "symbol", "without the error")
+        out.print("", paper.table("Denied because the evaluation failed", columns, rows), sep="\n")
+    if told.changed:
+        _print_flips(out, told)
+
+
+def _print_flips(out: Any, told: Told) -> None:
+    said = ", ".join(f"{name} = {value}" for name, value in _shown(told.changed).items())
+    verdicts = sum(flip.verdict_flips for flip in told.flips)
+    out.print("", f"With {said}: {verdicts} verdicts flip, {len(told.flips) - verdicts} keep their verdict "
                   "for another reason.", sep="\n")
-    if flips:
+    if told.flips:
         rows = [(f.entry_id, f.plan_id, f.symbol, f"{f.was} → {f.becomes}",
-                 f"{f.was_reason or '-'} → {f.becomes_reason or '-'}") for f in flips]
+                 f"{f.was_reason or '-'} → {f.becomes_reason or '-'}") for f in told.flips]
         out.print("", paper.table("", ("entry", "plan", "symbol", "verdict", "reason"), rows), sep="\n")

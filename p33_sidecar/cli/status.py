@@ -5,7 +5,6 @@ Everything is read from Redis; the sidecar itself is asked only whether it is re
 
 from __future__ import annotations
 
-import http.client
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -18,24 +17,16 @@ from ..core.record import policy_hash
 from ..exchange.venue import venue_of
 from ..settings import Settings
 from ..store import keys, switches
-from ..store.connect import is_durable, store_errors
+from ..store.connect import NOT_DURABLE, is_durable, store_errors
 from ..store.positions import PositionStore, RedisBans
 from ..store.reading import Reading, Standing
+from ..store.settling import not_free
+from .asking import Sidecar, ask_sidecar
 from .session import Session
 from .units import amount, moment, plain, span
 
-ASK_TIMEOUT_S = 1.0
 LAST_VERDICTS = 8
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}  # noqa: S104 not bound here: asked there
-
-
-class Sidecar(msgspec.Struct, frozen=True):
-    """What the service says of itself. `ready` is None where it does not answer."""
-
-    address: str
-    ready: bool | None
-    reasons: tuple[str, ...] = ()
-    error: str = ""
+SETTLING = "settling"
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -52,50 +43,18 @@ class Overview(msgspec.Struct, frozen=True):
     verdicts: list[dict[str, Any]]
 
 
-# -- asking -----------------------------------------------------------------------------------------------------
-
-
-def ask_sidecar(settings: Settings) -> Sidecar:
-    """Ask /readyz where the sidecar of these settings would listen. Never raises: no answer is an answer."""
-    host, port = settings["P33_METRICS_HOST"], settings["P33_METRICS_PORT"]
-    host = _EVERYWHERE.get(host, host)
-    address = f"{host}:{port}"
-    if not port:
-        return Sidecar(address, None, error="P33_METRICS_PORT is 0: its port is not known")
-    asked = http.client.HTTPConnection(host, port, timeout=ASK_TIMEOUT_S)
-    try:
-        asked.request("GET", "/readyz")
-        reply = asked.getresponse()
-        return Sidecar(address, reply.status == 200, _reasons(reply.read(65_536)))
-    except (OSError, http.client.HTTPException) as error:
-        return Sidecar(address, None, error=str(error) or type(error).__name__)
-    finally:
-        asked.close()
-
-
-def _reasons(body: bytes) -> tuple[str, ...]:
-    """The reasons in a readiness answer, JSON or one a line; empty for any other."""
-    try:
-        said = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        lines = (plain(line.strip()) for line in body.decode(errors="replace").splitlines())
-        return tuple(line for line in lines if line and line not in ("ready", "ok", "not ready"))
-    if isinstance(said, dict):
-        said = said.get("reasons") or said.get("not_ready") or []
-    return tuple(plain(str(reason)) for reason in said) if isinstance(said, list) else ()
-
-
 def overview(session: Session, *, everything: bool = False) -> Overview:
     """One look. Raises StoreUnavailable."""
     reading, settings = session.reading, session.settings
     at_ms = reading.now_ms()
-    policy, policy_notes = _policy_in_force(reading, settings)
+    policy = _policy_in_force(reading, settings)
     halts = switches.halts(session.redis)
     standings = reading.standings(reading.symbols())
     store = _store(session)
     sidecar = ask_sidecar(settings)
     incidents = PositionStore(session.redis).mismatches()
-    warnings = [*policy_notes, *_warnings(session, store, halts, standings, incidents)]
+    own = sidecar.warnings if sidecar.ready is not None else _standing_in(settings, policy)
+    warnings = list(dict.fromkeys([*own, *_warnings(session, store, halts, standings, incidents)]))
     allowlist = settings["P33_ALLOWLIST"] or frozenset()
     shown = [s for s in standings if everything or _worth_showing(s, policy, allowlist)]
     return Overview(
@@ -106,23 +65,24 @@ def overview(session: Session, *, everything: bool = False) -> Overview:
     )
 
 
-def _policy_in_force(reading: Reading, settings: Settings) -> tuple[Policy, list[str]]:
+def _policy_in_force(reading: Reading, settings: Settings) -> Policy:
     """The thresholds of the newest verdict, where there is one: the operator's environment may differ."""
-    newest, notes = reading.newest_policy(), []
-    policy = settings.policy
-    if newest is not None:
-        try:
-            policy = msgspec.convert(newest[0], Policy)
-        except msgspec.ValidationError:
-            notes.append("the newest verdict names thresholds that cannot be read")
-        if newest[1] != policy_hash(settings.policy):
-            notes.append(f"the newest verdict was taken under other thresholds (policy {plain(newest[1])}) "
-                         f"than this environment's ({policy_hash(settings.policy)})")
-    stale = policy.stale_threshold_ms
-    if stale > max(3 * policy.poll_ms, 10_000) or stale > 30_000:
-        notes.append(f"the stale threshold is loosened to {span(stale)}: at most "
-                     f"{span(min(max(3 * policy.poll_ms, 10_000), 30_000))} is sound")
-    return policy, notes
+    newest = reading.newest_policy()
+    try:
+        return msgspec.convert(newest[0], Policy) if newest else settings.policy
+    except msgspec.ValidationError:
+        return settings.policy
+
+
+def _standing_in(settings: Settings, policy: Policy) -> list[str]:
+    """What a sidecar of these settings would warn of, where it does not answer itself."""
+    notes = list(settings.warnings())
+    if policy != settings.policy:
+        notes.append(f"the newest verdict was taken under other thresholds ({policy_hash(policy)}) than this "
+                     f"environment's ({policy_hash(settings.policy)})")
+        if policy.loosened:
+            notes.append(f"its stale threshold was loosened to {span(policy.stale_threshold_ms)}")
+    return notes
 
 
 def _store(session: Session) -> dict[str, Any]:
@@ -141,9 +101,8 @@ def _warnings(session: Session, store: dict, halts: dict, standings: list[Standi
     now_ms = standings[0].now_ms if standings else session.reading.now_ms()
     foreign = store["venue"] and store["venue"] != store["our_venue"]
     checks = [
-        ("Redis keeps no append-only file: what it holds is lost when it stops", store["durable"] is False),
+        (NOT_DURABLE, store["durable"] is False),
         ("Redis does not say whether it keeps an append-only file", store["durable"] is None),
-        ("permits are unsigned: set P33_PERMIT_KEY", not session.settings["P33_PERMIT_KEY"]),
         (f"this database belongs to {store['venue']}, not to {store['our_venue']}", foreign),
         ("the Redis server restarted and is not trusted yet", store["restarted"]),
         (f"the exchange has banned us until {moment(store['ban_until_ms'])}", store["ban_until_ms"] > now_ms),
@@ -165,6 +124,7 @@ def _worth_showing(standing: Standing, policy: Policy, allowlist: frozenset[str]
 
 def _symbol(standing: Standing, policy: Policy, session: Session, incident: dict | None) -> dict[str, Any]:
     book, (phase, ends_ms, _) = standing.line.book, standing.phase(policy)
+    settling = phase == Phase.FREE and bool(not_free(standing, policy, orders=[]))
     flags = [name for name, holds in (
         ("tampered", standing.tampered), ("gap", standing.gap), ("unsettled", bool(standing.line.unsettled)),
         ("held", standing.state.held != "0"), ("halted", standing.state.halted != "0"),
@@ -176,7 +136,7 @@ def _symbol(standing: Standing, policy: Policy, session: Session, incident: dict
         "symbol": standing.symbol, "exchange_amt": _json_amount(standing.exchange_amt),
         "ledger_amt": _json_amount(book.amt if book else None), "difference": _json_amount(standing.difference),
         "snapshot_age_ms": standing.snapshot_age_ms, "last_order_age_ms": standing.order_age_ms,
-        "ledger_rev": book.rev if book else None, "phase": str(phase),
+        "ledger_rev": book.rev if book else None, "phase": SETTLING if settling else str(phase),
         "plan_id": standing.issued.plan_id if standing.issued and phase != Phase.FREE else None,
         "phase_ends_ms": ends_ms or None, "flags": flags,
     }

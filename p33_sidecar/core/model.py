@@ -30,6 +30,11 @@ class Policy(Value):
     poll_ms: int = 5_000
     skew_ms: int = 1_000
 
+    @property
+    def loosened(self) -> bool:
+        """Whether the stale threshold exceeds max(3 polls, 10 s) or 30 s (incident I24)."""
+        return self.stale_threshold_ms > min(max(3 * self.poll_ms, 10_000), 30_000)
+
 
 class Snapshot(Value):
     """What the exchange said, under the names of its hash.

@@ -19,7 +19,7 @@ from ..exchange import Credentials, Exchange
 from ..settings import Settings
 from ..store import scripts, switches
 from ..store.books import BookStore
-from ..store.connect import Link, ServerClock, server_ms, store_errors
+from ..store.connect import Link, ServerClock, is_durable, server_ms, store_errors
 from ..store.positions import PositionStore, RedisBans
 from ..store.verdicts import VerdictStore
 from . import identity
@@ -74,6 +74,7 @@ class Sidecar:
         if stored := store.filters():
             memory.filters_read_ms, memory.filters = stored
         memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
+        memory.durable = is_durable(link.redis)
         if memory.ours:
             memory.recall(store.snapshots())
             switches.note_policy(link.redis, value_json(memory.policy), hash_=policy_hash(memory.policy),

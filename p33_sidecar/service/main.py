@@ -12,19 +12,19 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .. import __version__, logs
 from ..core.record import policy_hash
 from ..errors import ConfigurationInvalid, StoreUnavailable
 from ..exchange.venue import venue_of
 from ..settings import SETTINGS, Settings, load
-from ..store.connect import ServerClock
+from ..store.connect import NOT_DURABLE, ServerClock
 from .http import routes, serve
 from .lifecycle import Sidecar
 from .memory import Memory
 from .metrics import Metrics
-from .status import standing_warnings, status
+from .status import status
 
 log = logging.getLogger("p33.main")
 
@@ -51,11 +51,11 @@ def run(env: Mapping[str, str]) -> int:
     _prepare(settings)
     memory, clock = memory_of(settings), ServerClock()
     metrics = Metrics(memory, clock, version=__version__, policy_hash=policy_hash(memory.policy),
-                      loosened=settings.loosened)
+                      loosened=memory.policy.loosened)
     sidecar = Sidecar(settings, memory, clock, metrics)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: memory.stopping.set())
-    warnings = standing_warnings(settings)
+    warnings = settings.warnings()
     try:
         server = serve(settings["P33_METRICS_HOST"], settings["P33_METRICS_PORT"], routes(
             memory, clock, render=metrics.render, limits_ms=_turn_limits(settings),
@@ -106,11 +106,11 @@ def _one_arena() -> None:
         log.debug("memory.default", extra={"fields": {"why": "no mallopt"}})
 
 
-def _say_hello(settings: Settings, memory: Memory, port: int, warnings: list[str]) -> None:
+def _say_hello(settings: Settings, memory: Memory, port: int, warnings: Sequence[str]) -> None:
     log.info("service.started", extra={"fields": {
         "version": __version__, "instance": memory.instance, "venue": memory.venue, "port": port,
         "policy": policy_hash(memory.policy), "configured": memory.configured}})
-    for warning in warnings:
+    for warning in (*warnings, *([NOT_DURABLE] if memory.durable is False else ())):
         log.warning("service.warning", extra={"fields": {"what": warning}})
 
 

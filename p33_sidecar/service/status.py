@@ -43,7 +43,7 @@ from ..core.model import Phase
 from ..core.quantity import difference, side_of, text
 from ..core.reasons import Reason
 from ..core.record import policy_hash
-from ..settings import Settings
+from ..store.connect import NOT_DURABLE
 from ..store.state import phase_of, read_issued
 from .facts import believed_state
 from .memory import NO_LINE, NO_SEEN, KeptBook, Memory, Poll, SeenSnapshot, Verdict
@@ -86,21 +86,8 @@ def status(memory: Memory, clock: Clock, *, warnings: Sequence[str] = ()) -> dic
     }
 
 
-def standing_warnings(settings: Settings) -> list[str]:
-    """What the settings themselves warn of (incident I24), for `status` and the log at the start."""
-    found = []
-    if settings.loosened:
-        stale = text(Decimal(settings["P33_STALE_THRESHOLD_SEC"]).scaleb(-3))
-        found.append(f"The stale threshold is loosened: P33_STALE_THRESHOLD_SEC={stale}.")
-    if settings.permit_key is None:
-        found.append("Permits are not signed: P33_PERMIT_KEY is not set.")
-    return found
-
-
 def _warnings(memory: Memory) -> list[str]:
-    if memory.durable is False:
-        return ["Redis keeps no append-only file: what it loses in a crash is lost to the ledger."]
-    return []
+    return [NOT_DURABLE] if memory.durable is False else []
 
 
 def _policy(memory: Memory) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from redis.retry import Retry
 from ..errors import StoreUnavailable
 
 CONNECT_TIMEOUT_S = 2.0
+NOT_DURABLE = "Redis keeps no append-only file: what it loses in a crash is lost to the ledger"
+"""The warning wherever a server is known not to be durable."""
 
 
 class ServerClock:

@@ -12,8 +12,7 @@ from p33_sidecar.core.model import HEDGE, Book
 from p33_sidecar.core.reasons import Reason
 from p33_sidecar.service import status as status_module
 from p33_sidecar.service.memory import Poll
-from p33_sidecar.service.status import standing_warnings, status
-from p33_sidecar.settings import load
+from p33_sidecar.service.status import status
 from p33_sidecar.store.state import BookLine
 from tests.service.pictured import (
     HOSTILE_PLAN,
@@ -194,16 +193,6 @@ def test_a_ban_is_named_while_it_lasts():
     assert said(memory, clock)["ban_until_ms"] == NOW_MS + 5
     clock.pass_ms(5)
     assert said(memory, clock)["ban_until_ms"] is None
-
-
-@pytest.mark.parametrize(("env", "count"), [
-    ({"P33_PERMIT_KEY": "k" * 32}, 0), ({}, 1), ({"P33_STALE_THRESHOLD_SEC": "300"}, 2),
-])
-def test_settings_that_should_not_stay_are_warned_of(env, count):
-    """I24: a loosened threshold, and permits without signature."""
-    warnings = standing_warnings(load(env))
-    assert len(warnings) == count
-    assert not any("k" * 32 in warning for warning in warnings)
 
 
 def test_a_store_without_append_only_file_is_warned_of():
