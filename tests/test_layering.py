@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "p33_sidecar"
 FILES = sorted(HOUSE.rglob("*.py"))
 CORE = sorted((HOUSE / "core").rglob("*.py"))
+PIPELINE = sorted((ROOT / "p33_pipeline").rglob("*.py"))
 ids = [str(path.relative_to(ROOT)) for path in FILES]
 
 FORBIDDEN = {  # a package, and what it may not know of
@@ -94,3 +95,22 @@ def test_no_float_is_made_beside_quantities(path):
     made = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)
             and ast.unparse(node.func) == "float" and not all(isinstance(arg, ast.Constant) for arg in node.args)]
     assert not made
+
+
+@pytest.mark.parametrize("path", PIPELINE, ids=[str(path.relative_to(ROOT)) for path in PIPELINE])
+def test_the_pipeline_knows_the_rules_and_never_the_service(path):
+    """Of the sidecar: rules, settings, errors, the exchange's client; of the store names and connections."""
+    store = ("store.keys", "store.connect", "store.positions.RedisBans")
+    allowed = ("core", "exchange", "settings", "errors", *store)
+    theirs = {name for name in imported(path) if name.startswith("p33_sidecar.")}
+    wrong = {name for name in theirs
+             if not any(f"{name}.".startswith(f"p33_sidecar.{part}.") or f"p33_sidecar.{part}.".startswith(f"{name}.")
+                        for part in allowed)}
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", PIPELINE, ids=[str(path.relative_to(ROOT)) for path in PIPELINE])
+def test_the_pipeline_makes_no_float(path):
+    """Amounts stay decimals from the stream to the report."""
+    assert "float" not in calls(path)
+    assert not {name for name in imported(path) if name.startswith("pyarrow.float")}

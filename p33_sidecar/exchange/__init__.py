@@ -9,6 +9,7 @@ from p33_sidecar.exchange.filters import FiltersReply
 from p33_sidecar.exchange.limits import BanStore
 from p33_sidecar.exchange.orders import OrderState
 from p33_sidecar.exchange.positions import PositionRow, PositionsReply, SymbolPosition
+from p33_sidecar.exchange.records import Trade
 from p33_sidecar.exchange.signing import Credentials
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "PositionRow",
     "PositionsReply",
     "SymbolPosition",
+    "Trade",
 ]

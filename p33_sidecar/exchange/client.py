@@ -32,6 +32,7 @@ from p33_sidecar.exchange.filters import FiltersReply, decode_filters
 from p33_sidecar.exchange.limits import BanGuard, BanStore, Priority, WeightGauge
 from p33_sidecar.exchange.orders import OrderState, decode_order
 from p33_sidecar.exchange.positions import PositionsReply, decode_positions
+from p33_sidecar.exchange.records import Trade, decode_order_names, decode_trades
 from p33_sidecar.exchange.signing import Credentials, encode, signed
 from p33_sidecar.exchange.venue import venue_of
 from p33_sidecar.exchange.wire import decode
@@ -47,6 +48,10 @@ TIME = Call("time", "GET", "/fapi/v1/time", signed=False, priority=Priority.LOOK
 MODE = Call("accountConfig", "GET", "/fapi/v1/accountConfig", priority=Priority.LOW)
 LOOKUP = Call("order", "GET", "/fapi/v1/order", priority=Priority.LOOKUP)
 CLOSE = Call("order_new", "POST", "/fapi/v1/order")
+TRADES = Call("userTrades", "GET", "/fapi/v1/userTrades", priority=Priority.LOW, max_bytes=4 << 20)
+ORDERS = Call("allOrders", "GET", "/fapi/v1/allOrders", priority=Priority.LOW, max_bytes=4 << 20)
+PAGE: Final = 1000
+"""The most rows a reply of userTrades or allOrders holds."""
 
 
 class _Time(msgspec.Struct, rename="camel"):
@@ -131,6 +136,22 @@ class Exchange:
         self._raise_unread(answer)
         return decode_order(answer.body, symbol=symbol, order_id=order_id,
                             client_order_id="" if order_id else client_order_id)
+
+    def trades(self, symbol: str, *, start_ms: int, end_ms: int) -> list[Trade]:
+        """The account's trades of a window of at most 7 days, oldest first; PAGE of them means there may be more."""
+        window = {"startTime": str(start_ms), "endTime": str(end_ms)}
+        answer = self._read(TRADES, {"symbol": symbol, **window, "limit": str(PAGE)})
+        return decode_trades(answer.body, symbol=symbol)
+
+    def trades_from(self, symbol: str, trade_id: int) -> list[Trade]:
+        """The trades from an id on, oldest first, at most PAGE."""
+        answer = self._read(TRADES, {"symbol": symbol, "fromId": str(trade_id), "limit": str(PAGE)})
+        return decode_trades(answer.body, symbol=symbol)
+
+    def order_names(self, symbol: str, *, from_order_id: str) -> dict[str, str]:
+        """Order id to client order id, from an order on, at most PAGE."""
+        answer = self._read(ORDERS, {"symbol": symbol, "orderId": from_order_id, "limit": str(PAGE)})
+        return decode_order_names(answer.body)
 
     def close_market(self, symbol: str, *, side: str, quantity: Decimal, client_order_id: str, recv_window_ms: int,
                      timestamp_ms: int) -> OrderState:

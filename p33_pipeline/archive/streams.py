@@ -1,0 +1,173 @@
+"""Streams into the archive: what is behind the archive's own mark is read, committed by day, and only then trimmed.
+
+The mark is the name of the newest file, so that commit and progress are one act: killed at any moment, the next run
+goes on where the last whole file ends. A gap is found by counting: the server says how many entries a stream ever had
+(`entries-added`), the archive how many it holds; what neither the archive nor the stream has is missing, and is
+written down. Nothing is trimmed past a file that stands, past a consumer, or past what the live tools still look at.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+
+import msgspec
+import redis
+
+from p33_pipeline.archive.gaps import GapBook
+from p33_pipeline.archive.messages import Fields
+from p33_pipeline.archive.rows import table_of
+from p33_pipeline.errors import SourceUnavailable
+from p33_pipeline.history import TABLES, History, Mark, Table
+from p33_pipeline.history.layout import BEGIN, Id, Part, day_of, id_of, id_text
+from p33_sidecar.store import keys
+
+log = logging.getLogger("p33.archive")
+
+READ_AT_ONCE = 5_000
+FILE_ROWS = 50_000
+KEEP_MS = 86_400_000
+"""What the live tools (`p33 explain`, the gate) may still want stays in Redis for a day."""
+RECORDS = {"decisions": keys.DECISIONS, "taken": keys.TAKINGS, "snapshots": keys.SNAPSHOTS, "ledger": keys.JOURNAL,
+           "events": keys.EVENTS, "rejected": keys.REJECTED}
+
+Entry = tuple[str, Fields]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A stream and the table it goes to."""
+
+    table: Table
+    stream: str
+
+
+class Archived(msgspec.Struct, frozen=True):
+    """What one pass over one stream did. `missing` is None where entries are gone and nobody can count them."""
+
+    table: str
+    entries: int
+    missing: int | None
+    trimmed: int
+    until: str
+
+
+class _End(msgspec.Struct, frozen=True):
+    """How a stream stood when the pass began."""
+
+    added: int
+    last: Id
+
+
+def sources(*, plan_stream: str, result_stream: str) -> list[Source]:
+    """Every stream that is archived; results before plans, so that a plan is there when its result is looked at."""
+    named = RECORDS | {"results": result_stream, "plans": plan_stream}
+    return [Source(TABLES[table], stream) for table, stream in named.items()]
+
+
+class StreamArchiver:
+    """Archives streams of one server into one history. `now_ms` is the server's time."""
+
+    def __init__(self, client: redis.Redis, history: History, *, now_ms: Callable[[], int],
+                 keep_ms: int = KEEP_MS) -> None:
+        self.redis, self.history, self.now_ms, self.keep_ms = client, history, now_ms, keep_ms
+        self.gaps = GapBook(history)
+
+    def run(self, source: Source) -> Archived:
+        """One pass. Raises SourceUnavailable, HistoryUnreadable, HistoryUnavailable; nothing is lost by any of them."""
+        with self.history.place.alone(source.table.name):
+            mark = self.history.mark(source.table)
+            with _redis_errors(source.stream):
+                end = self._end(source.stream)
+            if end is None:
+                return Archived(source.table.name, 0, 0, 0, id_text(mark.last))
+            before = mark
+            first_id = ""
+            for day_entries in self._batches(source.stream, mark.last, end.last):
+                first_id = first_id or day_entries[0][0]
+                mark = self._commit(source.table, mark, day_entries)
+            missing = self.gaps.note(source.table, before=before, after=mark, added=end.added, first_id=first_id,
+                                     now_ms=self.now_ms())
+            with _redis_errors(source.stream):
+                trimmed = self._trim(source, mark)
+        return Archived(source.table.name, mark.count - before.count, missing, trimmed, id_text(mark.last))
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def _end(self, stream: str) -> _End | None:
+        try:
+            info = self.redis.xinfo_stream(stream)
+        except redis.ResponseError as error:
+            if "no such key" in str(error):
+                return None
+            raise
+        return _End(int(info["entries-added"]), id_of(info["last-generated-id"]))
+
+    def _batches(self, stream: str, after: Id, until: Id) -> Iterator[list[Entry]]:
+        """The entries behind `after`, in lists that stay within one day and one file."""
+        held: list[Entry] = []
+        while after < until:
+            with _redis_errors(stream):
+                read = self.redis.xrange(stream, f"({id_text(after)}", id_text(until), count=READ_AT_ONCE)
+            if not read:
+                break
+            held += read
+            after = id_of(read[-1][0])
+            if len(held) >= FILE_ROWS:
+                yield from _by_day(held)
+                held = []
+        yield from _by_day(held)
+
+    def _commit(self, table: Table, mark: Mark, entries: list[Entry]) -> Mark:
+        first, last = id_of(entries[0][0]), id_of(entries[-1][0])
+        after = Mark(last, mark.count + len(entries))
+        self.history.append(table, table_of(table, entries), part=Part(day_of(first[0]), first, last),
+                            count=after.count)
+        return after
+
+    # -- trimming ---------------------------------------------------------------------------------------------
+
+    def _trim(self, source: Source, mark: Mark) -> int:
+        """Let go of what is archived, old, and behind every consumer; the newest archived entry itself stays."""
+        limits = [mark.last, (self.now_ms() - self.keep_ms, 0)]
+        if source.table.name in ("plans", "results"):
+            consumed = self._consumed(source)
+            if consumed is None:
+                return 0
+            limits.append(consumed)
+        least = min(limits)
+        return self.redis.xtrim(source.stream, minid=id_text(least), approximate=False) if least > BEGIN else 0
+
+    def _consumed(self, source: Source) -> Id | None:
+        """Up to where everybody who consumes the stream is done; None while nobody has begun."""
+        if source.table.name == "results":
+            cursor = self.redis.hget(keys.CURSOR, source.stream)
+            return id_of(cursor.split(" ")[0]) if cursor else None
+        groups = self.redis.xinfo_groups(source.stream)
+        if not any(group["name"] == keys.GROUP for group in groups):
+            return None
+        return min(self._done(source.stream, group) for group in groups)
+
+    def _done(self, stream: str, group: dict) -> Id:
+        if group["pending"]:
+            waiting = self.redis.xpending(stream, group["name"])["min"]
+            if waiting:
+                return min(id_of(waiting), id_of(group["last-delivered-id"]))
+        return id_of(group["last-delivered-id"])
+
+
+def _by_day(entries: list[Entry]) -> Iterator[list[Entry]]:
+    for _, group in groupby(entries, key=lambda entry: day_of(id_of(entry[0])[0])):
+        yield list(group)
+
+
+@contextmanager
+def _redis_errors(stream: str) -> Iterator[None]:
+    """Whatever Redis says instead of an answer becomes a sentence."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise SourceUnavailable(
+            f"Redis gave no answer on {stream} ({type(error).__name__}: {str(error)[:160]}): nothing was lost or "
+            "trimmed; see that REDIS_URL is right, the server runs and the user may read it, and run again") from error

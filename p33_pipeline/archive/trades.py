@@ -1,0 +1,156 @@
+"""The exchange's own record into the archive: every trade of the account, with the client id of its order.
+
+A trade is known by symbol and trade id. Each run reads from a little before where the last one ended, since rows can
+come late, and commits what the archive does not hold yet; the note of how far a symbol is read is only a hint written
+afterwards. Ids of this table number the archiving, not the trade: a late row is a new file, never hidden by an old one.
+Facts: userTrades answers at most 7 days and 1,000 rows; its history reaches back 3 months (documentation, 2026-08).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import date
+from itertools import groupby
+
+import msgspec
+import pyarrow as pa
+
+from p33_pipeline.archive.messages import fits
+from p33_pipeline.errors import HistoryUnreadable, SourceUnavailable
+from p33_pipeline.history import TABLES, History
+from p33_pipeline.history.layout import Part, day_of
+from p33_sidecar.core.quantity import text
+from p33_sidecar.errors import ExchangeUnavailable
+from p33_sidecar.exchange import Exchange, Trade
+from p33_sidecar.exchange.client import PAGE
+
+WEEK_MS = 7 * 86_400_000
+REACH_MS = 89 * 86_400_000
+OVERLAP_MS = 600_000
+NOTE = "trades/high-water.json"
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """How far a symbol's trades are archived: everything with from <= time < until, the newest being `last_id`."""
+
+    from_ms: int
+    until_ms: int
+    last_id: int = 0
+
+
+class _Note(msgspec.Struct, frozen=True):
+    v: int
+    symbols: dict[str, Reach]
+
+
+class TradeArchiver:
+    """Archives the trades of one account. `now_ms` is the time up to which is asked."""
+
+    def __init__(self, exchange: Exchange, history: History, *, now_ms: Callable[[], int]) -> None:
+        self.exchange, self.history, self.now_ms = exchange, history, now_ms
+        self.table = TABLES["trades"]
+
+    def run(self, symbols: Iterable[str], *, since_ms: int) -> int:
+        """Archive what is new of each symbol, those never asked for from `since_ms` on; returns how many trades.
+
+        Raises SourceUnavailable at the first symbol that cannot be read: what was committed before it stays.
+        """
+        new = 0
+        with self.history.place.alone(self.table.name):
+            reached = reaches(self.history)
+            for symbol in sorted(set(symbols) | set(reached)):
+                try:
+                    count, reach = self._symbol(symbol, reached.get(symbol), since_ms)
+                except ExchangeUnavailable as error:
+                    raise SourceUnavailable(
+                        f"the exchange gave no trades of {symbol} ({error}): nothing was lost; see that the key may "
+                        "read and the exchange answers, and run again") from error
+                new += count
+                reached[symbol] = reach
+                self.history.place.write(NOTE, msgspec.json.encode(_Note(1, reached)))
+        return new
+
+    def _symbol(self, symbol: str, reach: Reach | None, since_ms: int) -> tuple[int, Reach]:
+        now_ms = self.now_ms()
+        begin = max(reach.until_ms - OVERLAP_MS if reach else since_ms, now_ms - REACH_MS)
+        trades = self._fetch(symbol, begin, now_ms)
+        fresh = self._unknown(symbol, trades, begin)
+        names = self._order_names(symbol, fresh)
+        for day, group in groupby(sorted(fresh, key=lambda t: (t.time_ms, t.trade_id)), lambda t: day_of(t.time_ms)):
+            self._commit(day, list(group), names)
+        newest = max((trade.trade_id for trade in trades), default=0)
+        # A span that could no longer be asked for is not covered: the reach begins anew behind it.
+        joined = reach is not None and begin <= reach.until_ms
+        return len(fresh), Reach(reach.from_ms if joined else begin, now_ms, max(newest, reach.last_id if reach else 0))
+
+    # -- asking -----------------------------------------------------------------------------------------------
+
+    def _fetch(self, symbol: str, begin_ms: int, end_ms: int) -> list[Trade]:
+        """All trades from `begin_ms` on, week by week; a full page is followed by ids."""
+        found: dict[int, Trade] = {}
+        start_ms = begin_ms
+        while start_ms < end_ms:
+            stop_ms = min(start_ms + WEEK_MS - 1, end_ms - 1)
+            page = self.exchange.trades(symbol, start_ms=start_ms, end_ms=stop_ms)
+            found |= {trade.trade_id: trade for trade in page}
+            while len(page) == PAGE and page[-1].time_ms <= stop_ms:
+                page = self.exchange.trades_from(symbol, page[-1].trade_id + 1)
+                found |= {trade.trade_id: trade for trade in page if trade.time_ms < end_ms}
+            start_ms = stop_ms + 1
+        return list(found.values())
+
+    def _unknown(self, symbol: str, trades: list[Trade], begin_ms: int) -> list[Trade]:
+        if not trades:
+            return []
+        first_ms = min(begin_ms, min(trade.time_ms for trade in trades))
+        rows = self.history.scan(self.table, from_ms=first_ms, columns=["symbol", "trade_id"])
+        known = {row["trade_id"] for row in rows.to_pylist() if row["symbol"] == symbol}
+        return [trade for trade in trades if trade.trade_id not in known]
+
+    def _order_names(self, symbol: str, trades: list[Trade]) -> dict[str, str]:
+        """Client ids of the trades' orders, page by page from the oldest."""
+        wanted = {int(trade.order_id) for trade in trades}
+        names: dict[str, str] = {}
+        while wanted:
+            page = self.exchange.order_names(symbol, from_order_id=str(min(wanted)))
+            names |= page
+            newest = max(map(int, page), default=0)
+            wanted = {order for order in wanted if order > newest} if len(page) == PAGE else set()
+        return names
+
+    # -- keeping ----------------------------------------------------------------------------------------------
+
+    def _commit(self, day: date, trades: list[Trade], names: dict[str, str]) -> None:
+        parts = self.history.parts(self.table, day)
+        first_ms = max([self.now_ms(), *(part.last[0] + 1 for part in parts)])
+        rows = [_row(first_ms, seq, trade, names.get(trade.order_id)) for seq, trade in enumerate(trades)]
+        columns = zip(*rows, strict=True)
+        arrays = [_array(list(values), field.type) for values, field in zip(columns, self.table.schema, strict=True)]
+        self.history.append(self.table, pa.Table.from_arrays(arrays, schema=self.table.schema),
+                            part=Part(day, (first_ms, 0), (first_ms, len(rows) - 1)), count=0)
+
+
+def reaches(history: History) -> dict[str, Reach]:
+    """How far each symbol's trades are archived. Raises HistoryUnreadable."""
+    raw = history.place.read(NOTE)
+    if raw is None:
+        return {}
+    try:
+        note = msgspec.json.decode(raw, type=_Note)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise HistoryUnreadable(f"{NOTE} at {history.place} cannot be read: delete it; trades are asked for again, and "
+                                "those that are archived are recognised") from error
+    return note.symbols
+
+
+def _row(first_ms: int, seq: int, trade: Trade, client_id: str | None) -> tuple:
+    numbers = (trade.price, trade.qty, trade.quote_qty, trade.realized_pnl, trade.commission)
+    whole = all(fits(number) for number in numbers)
+    written = [text(number) if whole else None for number in numbers]
+    return (f"{first_ms}-{seq}", trade.time_ms, seq, trade.symbol, trade.trade_id, trade.order_id, client_id,
+            trade.side, *written, trade.commission_asset, trade.maker, trade.time_ms,
+            None if whole else "more digits than the archive's columns have", trade.raw)
+
+
+def _array(values: list, kind: pa.DataType) -> pa.Array:
+    return pa.array(values, pa.string()).cast(kind) if pa.types.is_decimal(kind) else pa.array(values, kind)

@@ -1,0 +1,245 @@
+"""Exactly once, whatever is killed; trimmed only behind the archive; what is missing is written down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from p33_pipeline.archive.streams import Source, sources
+from p33_pipeline.errors import SourceUnavailable
+from p33_pipeline.history import TABLES, History
+from p33_pipeline.history.place import Folder
+from p33_sidecar.store import keys
+
+from .conftest import (
+    EVENTS,
+    MIDNIGHT_MS,
+    Fuse,
+    Killed,
+    MortalFolder,
+    MortalRedis,
+    add_events,
+    archiver,
+    ids_of,
+)
+
+HERE = Path(__file__)
+
+
+def gaps(history: History) -> list[dict]:
+    return history.scan(TABLES["gaps"], columns=["table", "after_id", "before_id", "missing", "adjust"]).to_pylist()
+
+
+def test_entries_arrive_once_and_in_order(redis_client, history):
+    """Over midnight, in two runs, and a third that has nothing to do."""
+    ids = add_events(redis_client, 6, start_ms=MIDNIGHT_MS - 2500, apart_ms=1000)
+    assert archiver(redis_client, history).run(EVENTS).entries == 6
+    ids += add_events(redis_client, 3, start_ms=MIDNIGHT_MS + 9000, apart_ms=10, first=6)
+    assert archiver(redis_client, history).run(EVENTS).entries == 3
+    assert archiver(redis_client, history).run(EVENTS).entries == 0
+    assert ids_of(history) == ids and not gaps(history)
+    assert [day.isoformat() for day in history.days(TABLES["events"])] == ["2026-01-24", "2026-01-25"]
+
+
+def test_ids_are_compared_by_both_halves(redis_client, history):
+    """`5-9` comes before `5-10`, though not as text; the next run goes on between them."""
+    for seq in (2, 9):
+        redis_client.xadd(keys.EVENTS, {"json": "{}"}, id=f"{MIDNIGHT_MS}-{seq}")
+    archiver(redis_client, history).run(EVENTS)
+    redis_client.xadd(keys.EVENTS, {"json": "{}"}, id=f"{MIDNIGHT_MS}-10")
+    archiver(redis_client, history).run(EVENTS)
+    assert ids_of(history) == [f"{MIDNIGHT_MS}-{seq}" for seq in (2, 9, 10)]
+
+
+def test_killed_at_every_step_and_run_again(redis_client, tmp_path):
+    """Before, within and after every command and every write: nothing is lost, nothing stands twice, no gap is seen."""
+    step = 0
+    while True:
+        step += 1
+        redis_client.flushall()
+        ids = add_events(redis_client, 7, start_ms=MIDNIGHT_MS - 3000, apart_ms=1000)
+        root, fuse = str(tmp_path / f"at-{step}"), Fuse(step)
+        mortal = archiver(MortalRedis(redis_client, fuse), History(MortalFolder(root, fuse)), keep_ms=0)
+        try:
+            mortal.run(EVENTS)
+        except Killed:
+            pass
+        else:
+            break
+        ids += add_events(redis_client, 2, start_ms=MIDNIGHT_MS + 60_000, apart_ms=5, first=7)
+        kept = History(Folder(root))
+        archiver(redis_client, kept, keep_ms=0).run(EVENTS)
+        assert ids_of(kept) == ids, f"killed at step {step}"
+        assert gaps(kept) == [], f"killed at step {step}"
+        assert not list(Path(root).rglob("events/**/.tmp-*"))
+        assert archiver(redis_client, kept, keep_ms=0).run(EVENTS).entries == 0
+    assert step > 12
+
+
+DYING = """
+import os, signal, sys
+import redis
+from tests.pipeline import conftest as c
+from p33_pipeline.history import History
+
+class Fuse(c.Fuse):
+    def burn(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+url, root, step = sys.argv[1], sys.argv[2], int(sys.argv[3])
+client, fuse = redis.Redis.from_url(url, decode_responses=True, protocol=2), Fuse(step)
+c.archiver(c.MortalRedis(client, fuse), History(c.MortalFolder(root, fuse)), keep_ms=0).run(c.EVENTS)
+"""
+
+
+@pytest.mark.parametrize("step", [4, 5, 6, 9])
+def test_a_process_killed_for_real_leaves_what_the_next_one_needs(redis_url, redis_client, tmp_path, step):
+    """SIGKILL around the first file's commit and at the second's: the process is gone, its lock with it."""
+    ids = add_events(redis_client, 7, start_ms=MIDNIGHT_MS - 3000, apart_ms=1000)
+    root = str(tmp_path / "history")
+    env = os.environ | {"PYTHONPATH": str(HERE.parents[2])}
+    done = subprocess.run([sys.executable, "-c", DYING, redis_url, root, str(step)], env=env, check=False,
+                          stdin=subprocess.DEVNULL, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    kept = History(Folder(root))
+    archiver(redis_client, kept, keep_ms=0).run(EVENTS)
+    assert ids_of(kept) == ids and not gaps(kept)
+
+
+# -- gaps -----------------------------------------------------------------------------------------------------------
+
+
+def test_entries_trimmed_before_they_were_archived_are_a_gap(redis_client, history):
+    """I50: counted, written down once, and never again."""
+    add_events(redis_client, 3, start_ms=MIDNIGHT_MS, apart_ms=1000)
+    archiver(redis_client, history).run(EVENTS)
+    ids = add_events(redis_client, 5, start_ms=MIDNIGHT_MS + 10_000, apart_ms=1000, first=3)
+    redis_client.xtrim(keys.EVENTS, maxlen=3, approximate=False)
+    assert archiver(redis_client, history).run(EVENTS).missing == 2
+    assert archiver(redis_client, history).run(EVENTS).missing == 0
+    assert gaps(history) == [{"table": "events", "after_id": f"{MIDNIGHT_MS + 2000}-2", "before_id": ids[2],
+                              "missing": 2, "adjust": 2}]
+
+
+def test_an_entry_deleted_from_the_middle_is_a_gap(redis_client, history):
+    ids = add_events(redis_client, 5, start_ms=MIDNIGHT_MS, apart_ms=1000)
+    redis_client.xdel(keys.EVENTS, ids[2])
+    assert archiver(redis_client, history).run(EVENTS).missing == 1
+    assert ids_of(history) == ids[:2] + ids[3:]
+
+
+def test_a_stream_deleted_and_begun_anew_is_a_gap_that_nobody_can_count(redis_client, history):
+    add_events(redis_client, 5, start_ms=MIDNIGHT_MS, apart_ms=1000)
+    archiver(redis_client, history).run(EVENTS)
+    redis_client.delete(keys.EVENTS)
+    add_events(redis_client, 2, start_ms=MIDNIGHT_MS + 60_000, apart_ms=1000, first=5)
+    assert archiver(redis_client, history).run(EVENTS).missing is None
+    add_events(redis_client, 1, start_ms=MIDNIGHT_MS + 90_000, apart_ms=1000, first=7)
+    assert archiver(redis_client, history).run(EVENTS).missing == 0
+    assert len(ids_of(history)) == 8 and [gap["missing"] for gap in gaps(history)] == [None]
+
+
+def test_a_gap_found_by_a_run_that_died_is_noted_once(redis_client, tmp_path):
+    """Killed at every step of the run that finds it."""
+    step = 0
+    while True:
+        step += 1
+        redis_client.flushall()
+        root, fuse = str(tmp_path / f"at-{step}"), Fuse(step)
+        add_events(redis_client, 2, start_ms=MIDNIGHT_MS, apart_ms=1000)
+        kept = History(Folder(root))
+        archiver(redis_client, kept).run(EVENTS)
+        add_events(redis_client, 4, start_ms=MIDNIGHT_MS + 10_000, apart_ms=1000, first=2)
+        redis_client.xtrim(keys.EVENTS, maxlen=1, approximate=False)
+        try:
+            archiver(MortalRedis(redis_client, fuse), History(MortalFolder(root, fuse))).run(EVENTS)
+        except Killed:
+            archiver(redis_client, kept).run(EVENTS)
+            assert [gap["missing"] for gap in gaps(kept)] == [3], f"killed at step {step}"
+        else:
+            break
+    assert step > 8
+
+
+# -- trimming -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_trimmed_only_behind_what_is_archived_and_old(redis_client, history):
+    """What is younger than `keep_ms` stays for the live tools; so does the newest archived entry."""
+    ids = add_events(redis_client, 6, start_ms=MIDNIGHT_MS, apart_ms=1000)
+    run = archiver(redis_client, history, now_ms=MIDNIGHT_MS + 5000, keep_ms=3000).run(EVENTS)
+    assert run.trimmed == 2
+    assert [entry_id for entry_id, _ in redis_client.xrange(keys.EVENTS)] == ids[2:]
+    assert archiver(redis_client, history, keep_ms=0).run(EVENTS).trimmed == 3
+    assert [entry_id for entry_id, _ in redis_client.xrange(keys.EVENTS)] == ids[-1:]
+    assert archiver(redis_client, history, keep_ms=0).run(EVENTS).missing == 0
+
+
+def test_plans_are_never_trimmed_past_a_consumer(redis_client, history):
+    """Neither past what a group has not read, nor past what it has not acknowledged, nor while there is no group."""
+    plans = Source(TABLES["plans"], "quantum:apply.plan")
+    ids = [redis_client.xadd(plans.stream, {"plan_id": f"p{n}", "symbol": "BTCUSDT"}, id=f"{MIDNIGHT_MS + n}-0")
+           for n in range(5)]
+    go = archiver(redis_client, history, keep_ms=0)
+    assert go.run(plans).trimmed == 0
+    redis_client.xgroup_create(plans.stream, keys.GROUP, id="0")
+    redis_client.xgroup_create(plans.stream, keys.APPLY_GROUP, id=ids[3])
+    assert go.run(plans).trimmed == 0
+    redis_client.xreadgroup(keys.GROUP, "a", {plans.stream: ">"})
+    redis_client.xack(plans.stream, keys.GROUP, ids[0])
+    assert go.run(plans).trimmed == 1
+    redis_client.xack(plans.stream, keys.GROUP, *ids)
+    assert go.run(plans).trimmed == 2
+    assert [entry_id for entry_id, _ in redis_client.xrange(plans.stream)] == ids[3:]
+
+
+def test_results_are_never_trimmed_past_the_bookkeepers_cursor(redis_client, history):
+    results = Source(TABLES["results"], "quantum:apply.result")
+    ids = [redis_client.xadd(results.stream, {"plan_id": f"p{n}", "symbol": "X"}, id=f"{MIDNIGHT_MS + n}-0")
+           for n in range(4)]
+    go = archiver(redis_client, history, keep_ms=0)
+    assert go.run(results).trimmed == 0
+    redis_client.hset(keys.CURSOR, results.stream, f"{ids[2]} 3")
+    assert go.run(results).trimmed == 2
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_cannot_be_read_is_kept_whole(redis_client, history):
+    """Not JSON, of a version to come, with a quantity too long: its columns are empty, its text is there."""
+    odd = ["{", '{"v":2,"kind":"halt"}', '{"v":1,"kind":"halt","at_ms":99999999999999999}']
+    for number, text in enumerate(odd):
+        redis_client.xadd(keys.EVENTS, {"json": text}, id=f"{MIDNIGHT_MS + number}-0")
+    add_events(redis_client, 1, start_ms=MIDNIGHT_MS + 100, apart_ms=1)
+    archiver(redis_client, history).run(EVENTS)
+    rows = history.scan(TABLES["events"], columns=["kind", "problem", "raw"]).to_pylist()
+    assert [row["raw"] for row in rows[:3]] == odd
+    assert [bool(row["problem"]) for row in rows] == [True, True, True, False]
+    assert "version 2" in rows[1]["problem"] and rows[3]["kind"] == "resume"
+
+
+def test_a_redis_that_does_not_answer_is_a_sentence(history):
+    client = redis.Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=2)
+    with pytest.raises(SourceUnavailable, match="nothing was lost or trimmed; see that REDIS_URL is right"):
+        archiver(client, history).run(EVENTS)
+
+
+def test_a_key_of_another_type_is_a_sentence(redis_client, history):
+    redis_client.set(keys.EVENTS, "x")
+    with pytest.raises(SourceUnavailable, match=keys.EVENTS):
+        archiver(redis_client, history).run(EVENTS)
+
+
+def test_every_record_stream_has_a_table():
+    """And the stack's two; nothing is archived twice."""
+    named = {source.stream for source in sources(plan_stream="p", result_stream="r")}
+    assert named == {*keys.RECORD_STREAMS, "p", "r"}
