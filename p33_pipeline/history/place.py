@@ -1,0 +1,153 @@
+"""Where the archive lies: a folder or an object store, reduced to what must be atomic.
+
+A file appears whole or not at all: in a folder by rename after fsync, in an object store by one PUT of bytes that are
+complete before the first is sent. Nothing is ever changed in place. Names that begin with `.` are not part of the
+archive.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pyarrow import fs
+
+from p33_pipeline.errors import HistoryUnavailable
+
+LOCK_PATIENCE_S = 300.0
+
+
+class Place:
+    """An object store, or whatever pyarrow's file systems reach. Paths are relative to the archive's root."""
+
+    def __init__(self, filesystem: fs.FileSystem, root: str, *, shown: str) -> None:
+        self.filesystem, self.root, self.shown = filesystem, root.rstrip("/"), shown
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def full(self, path: str) -> str:
+        """The path as the file system wants it."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def names(self, folder: str) -> tuple[list[str], list[str]]:
+        """(files, folders) directly in a folder, without hidden ones; none where it does not exist."""
+        with self._errors():
+            entries = self.filesystem.get_file_info(fs.FileSelector(self.full(folder), allow_not_found=True))
+        seen = [entry for entry in entries if not entry.base_name.startswith(".")]
+        files = [entry.base_name for entry in seen if entry.type == fs.FileType.File]
+        return sorted(files), sorted(entry.base_name for entry in seen if entry.type == fs.FileType.Directory)
+
+    def read(self, path: str) -> bytes | None:
+        """A small file's bytes; None where there is none."""
+        try:
+            with self._errors(), self.filesystem.open_input_stream(self.full(path)) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a whole file in place of whatever was there."""
+        with self._errors(), self.filesystem.open_output_stream(self.full(path)) as file:
+            file.write(data)
+
+    def delete(self, path: str) -> None:
+        """Remove a file; one that is gone already is fine."""
+        try:
+            with self._errors():
+                self.filesystem.delete_file(self.full(path))
+        except FileNotFoundError:
+            return
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Nothing holds an object store for one writer: who runs two archivers on one sees to that himself."""
+        yield
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise HistoryUnavailable(
+                f"the history at {self.shown} cannot be used: {str(error)[:200]}. Nothing was lost; "
+                "see that P33_HISTORY_URL is right and can be written, and run again") from error
+
+
+class Folder(Place):
+    """A folder of this machine, or one that several mount."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(fs.LocalFileSystem(), root, shown=root)
+
+    def write(self, path: str, data: bytes) -> None:
+        final = Path(self.full(path))
+        with self._errors():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            hidden = final.parent / f".tmp-{os.getpid()}-{final.name}"
+            with hidden.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            hidden.replace(final)
+            self._sync(final.parent)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold the name for this process; whoever holds it is waited for. What a killed writer left is removed."""
+        with self._errors():
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+            lock = (Path(self.root) / f".lock-{name}").open("a")
+        with lock:
+            self._acquire(lock.fileno(), name)
+            for left in Path(self.root).glob(f"{name}/date=*/.tmp-*"):
+                left.unlink(missing_ok=True)
+            yield
+
+    def _acquire(self, number: int, name: str) -> None:
+        until_s = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until_s:
+                    raise HistoryUnavailable(
+                        f"{name} at {self.shown} has been held by another run for {LOCK_PATIENCE_S:.0f} s: "
+                        "wait for it to end, or end it") from None
+            time.sleep(0.05)
+
+    def _sync(self, folder: Path) -> None:
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def place_at(url: str) -> Place:
+    """The place a P33_HISTORY_URL names. Raises HistoryUnavailable for one that cannot be understood.
+
+    An object store that is not Amazon's is named in the URL: `s3://bucket/path?endpoint_override=host:port&scheme=http`;
+    its credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), never from the URL.
+    """
+    if "://" not in url:
+        return Folder(str(Path(url).absolute()))
+    parts = urlsplit(url)
+    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    if parts.scheme == "file":
+        return Folder(parts.path)
+    try:
+        if not parts.hostname:
+            raise ValueError("it names no bucket")
+        filesystem, root = fs.FileSystem.from_uri(url)
+    except (OSError, ValueError) as error:
+        raise HistoryUnavailable(f"P33_HISTORY_URL={shown} cannot be used: {str(error)[:200]}") from None
+    return Place(filesystem, root, shown=shown)

@@ -1,0 +1,77 @@
+"""The tables of the archive: the columns of each, with their types. Nothing is read or written here.
+
+Amounts and prices are DECIMAL(38, 18), times are UTC timestamps of milliseconds. Every row keeps the message as it was
+received in `raw`, so that what a column cannot hold is not lost; `problem` says why typed columns are empty.
+A change of columns is a new `version`, and a reader for the old one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+AMOUNT: Final = pa.decimal128(38, 18)
+TIME: Final = pa.timestamp("ms", tz="UTC")
+TEXT: Final = pa.string()
+WHOLE: Final = pa.int64()
+FLAG: Final = pa.bool_()
+
+_POSITION: Final = pa.struct([
+    ("symbol", TEXT), ("position_amt", AMOUNT), ("side", TEXT), ("entry_price", AMOUNT), ("mark_price", AMOUNT),
+    ("update_time", TIME)])
+_ORDER: Final = pa.struct([
+    ("key", TEXT), ("order_id", TEXT), ("side", TEXT), ("executed_qty", AMOUNT), ("settled", FLAG),
+    ("reduce_only", FLAG)])
+
+
+class Table(msgspec.Struct, frozen=True):
+    """One dataset of the archive. `columns` stand between the entry's id and time, and what was received."""
+
+    name: str
+    columns: tuple[tuple[str, pa.DataType], ...]
+    version: int = 1
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns. `id` is the stream entry's, split into the time `at` and the number `seq`."""
+        return pa.schema([("id", TEXT), ("at", TIME), ("seq", WHOLE), *self.columns, ("problem", TEXT), ("raw", TEXT)])
+
+
+def _named(kind: pa.DataType, *names: str) -> tuple[tuple[str, pa.DataType], ...]:
+    return tuple((name, kind) for name in names)
+
+
+DECISIONS: Final = Table("decisions", (
+    *_named(TEXT, "decision_id", "stream_id", "plan_id", "symbol", "action", "outcome", "reason", "nonce", "venue",
+            "instance", "policy_hash"),
+    *_named(AMOUNT, "requested_qty", "safe_close_qty", "exchange_amt", "ledger_amt", "mark_price"),
+    *_named(WHOLE, "ledger_rev", "snapshot_age_ms", "last_order_age_ms"),
+    *_named(TIME, "published_at", "read_at", "decided_at", "issued_at", "expires_at", "snapshot_at"),
+))
+TAKEN: Final = Table("taken", (
+    *_named(TEXT, "plan_id", "symbol", "nonce", "by", "gate"), ("taken_at", TIME), ("safe_close_qty", AMOUNT)))
+SNAPSHOTS: Final = Table("snapshots", (
+    *_named(TEXT, "poll_id", "outcome", "detail"), *_named(TIME, "requested_at", "received_at"),
+    ("positions", pa.list_(_POSITION)), *((name, pa.list_(TEXT)) for name in ("unknown_symbols", "scope"))))
+LEDGER: Final = Table("ledger", (
+    *_named(TEXT, "symbol", "cause", "order_id", "plan_id", "result_id", "by", "why", "anomaly"), ("rev", WHOLE),
+    *_named(AMOUNT, "delta", "amt_before", "amt_after"), ("booked_at", TIME)))
+EVENTS: Final = Table("events", (*_named(TEXT, "kind", "symbol", "by", "why"), ("happened_at", TIME)))
+REJECTED: Final = Table("rejected", (*_named(TEXT, "stream", "entry_id", "reason"), ("rejected_at", TIME)))
+PLANS: Final = Table("plans", (
+    *_named(TEXT, "plan_id", "symbol", "action", "decision", "side"), ("close_qty", AMOUNT), ("decided_at", TIME)))
+RESULTS: Final = Table("results", (
+    *_named(TEXT, "plan_id", "symbol", "decision", "error", "refusal"), *_named(FLAG, "executed", "would_execute"),
+    ("orders", pa.list_(_ORDER))))
+TRADES: Final = Table("trades", (
+    ("symbol", TEXT), ("trade_id", WHOLE), ("order_id", TEXT), ("client_order_id", TEXT), ("side", TEXT),
+    *_named(AMOUNT, "price", "qty", "quote_qty", "realized_pnl", "commission"), ("commission_asset", TEXT),
+    *_named(FLAG, "maker"), ("traded_at", TIME)))
+GAPS: Final = Table("gaps", (
+    *_named(TEXT, "table", "after_id", "before_id"), *_named(WHOLE, "missing", "adjust"), ("noticed_at", TIME)))
+
+TABLES: Final = {table.name: table for table in (
+    DECISIONS, TAKEN, SNAPSHOTS, LEDGER, EVENTS, REJECTED, PLANS, RESULTS, TRADES, GAPS)}
+"""Every table by name. `gaps`: entries that were gone from a stream before they could be archived."""
