@@ -222,9 +222,8 @@ class _Unusable(Exception):
 
 def _value(setting: Setting, env: Mapping[str, str]) -> Any:
     text = bare(env.get(setting.name, ""))
-    path = bare(env.get(f"{setting.name}_FILE", "")) if setting.secret else ""
-    if path and not text:
-        text = _file_text(f"{setting.name}_FILE", path)
+    if setting.secret and not text:
+        text = _kept_secret(setting.name, env)
     if not text and not setting.default:
         return setting.read("") if setting.read in (Secret, _read.key) else ""
     try:
@@ -233,6 +232,20 @@ def _value(setting: Setting, env: Mapping[str, str]) -> Any:
         given = "(secret)" if setting.secret else shown(text)
         # The cause is dropped on purpose: a library's message may quote a part of a secret.
         raise _Unusable(f"{setting.name}={given}: allowed is {setting.allowed}") from None
+
+
+def _kept_secret(name: str, env: Mapping[str, str]) -> str:
+    """A secret that is not in the environment: in the file that `…_FILE` names, or among systemd's credentials.
+
+    `LoadCredential=p33:DIRECTORY` gives every file of the directory as `p33_<its name>` in $CREDENTIALS_DIRECTORY
+    (systemd.exec(5)); the files are called like the settings, and any of them may be missing.
+    """
+    path = bare(env.get(f"{name}_FILE", ""))
+    if path:
+        return _file_text(f"{name}_FILE", path)
+    folder = env.get("CREDENTIALS_DIRECTORY", "")
+    given = Path(folder, f"p33_{name}")
+    return _file_text(f"credential p33_{name}", str(given)) if folder and given.exists() else ""
 
 
 def _file_text(name: str, path: str) -> str:

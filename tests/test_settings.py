@@ -142,6 +142,21 @@ def test_a_secret_file_that_cannot_be_used_is_named(tmp_path, content, why):
     assert line.startswith("P33_PERMIT_KEY_FILE=") and why in line
 
 
+def test_a_secret_comes_from_systemds_credentials(tmp_path):
+    """`LoadCredential=p33:DIRECTORY`: a file is called like its setting; the environment and `…_FILE` come first."""
+    (tmp_path / "p33_P33_PERMIT_KEY").write_text(KEY + "\n")
+    (tmp_path / "p33_P33_POLL_SEC").write_text("1\n")
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert load(env).permit_key == KEY.encode()
+    assert load({**env, "P33_PERMIT_KEY": "n" * 32}).permit_key == b"n" * 32
+    assert load(env)["P33_POLL_SEC"] == 5_000, "only secrets are read from there"
+    assert load(env).credentials is None, "a credential that is missing is a setting that is not set"
+    (tmp_path / "p33_REDIS_PASSWORD").write_text("\n")
+    (line,) = refused(env)
+    assert line.startswith("credential p33_REDIS_PASSWORD=") and "it is empty" in line
+
+
+
 @pytest.mark.parametrize(("written", "value"), [
     ("5 # a comment", "5"), ('"5"', "5"), ("'5' # x", "5"), (" 5 ", "5"), ("a#b", "a#b"), ('"a # b"', "a # b"),
     ("# only a comment", ""), ("  #x", ""), ("#x1", "#x1"), ("#", ""), ('""', ""), ('"a', '"a'), ('"a" b', '"a" b'),

@@ -74,9 +74,8 @@ class Health:
 
 
 def routes(memory: Memory, clock: Clock, *, render: Callable[[], bytes], status: Callable[[], Any],
-           limits_ms: Mapping[str, int]) -> dict[str, Route]:
+           health: Health) -> dict[str, Route]:
     """Every path and what it answers. `render` gives the metrics' text, `status` the values of /status.json."""
-    health = Health(memory, clock, limits_ms=limits_ms)
     encode = msgspec.json.Encoder().encode
 
     def healthz() -> Answer:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 
 from .. import __version__, logs
@@ -20,7 +21,8 @@ from ..errors import ConfigurationInvalid, StoreUnavailable
 from ..exchange.venue import venue_of
 from ..settings import SETTINGS, Settings, load
 from ..store.connect import NOT_DURABLE, ServerClock
-from .http import routes, serve
+from .herald import EVERY_S, Herald, manager
+from .http import Health, routes, serve
 from .lifecycle import Sidecar
 from .memory import Memory
 from .metrics import Metrics
@@ -53,12 +55,13 @@ def run(env: Mapping[str, str]) -> int:
     metrics = Metrics(memory, clock, version=__version__, policy_hash=policy_hash(memory.policy),
                       loosened=memory.policy.loosened)
     sidecar = Sidecar(settings, memory, clock, metrics)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: memory.stopping.set())
+    _stop_on_signal(memory)
     warnings = settings.warnings()
+    health = Health(memory, clock, limits_ms=_turn_limits(settings))
+    herald = Herald(memory, clock, health, manager(env))
     try:
         server = serve(settings["P33_METRICS_HOST"], settings["P33_METRICS_PORT"], routes(
-            memory, clock, render=metrics.render, limits_ms=_turn_limits(settings),
+            memory, clock, render=metrics.render, health=health,
             status=lambda: status(memory, clock, warnings=warnings)))
     except ConfigurationInvalid as invalid:
         print("; ".join(invalid.problems), file=sys.stderr)
@@ -71,7 +74,9 @@ def run(env: Mapping[str, str]) -> int:
         return UNAVAILABLE
     _say_hello(settings, memory, server.port, warnings)
     sidecar.start()
-    memory.stopping.wait()
+    while not memory.stopping.wait(EVERY_S):
+        herald.step()
+    herald.stopping()
     sidecar.stop()
     server.close()
     log.info("service.stopped")
@@ -84,6 +89,19 @@ def memory_of(settings: Settings) -> Memory:
                     allowlist=settings["P33_ALLOWLIST"], configured=settings.credentials is not None)
     memory.scope = memory.allowlist or frozenset()
     return memory
+
+
+def _stop_on_signal(memory: Memory) -> None:
+    """SIGTERM and SIGINT set `stopping`, from a thread of their own: a handler that sets an Event while the main
+    thread is just entering its wait() would wait for itself. Called before any other thread is there."""
+    numbers = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def listen() -> None:
+        signal.sigwait(numbers)
+        memory.stopping.set()
+
+    threading.Thread(target=listen, name="p33-signals", daemon=True).start()
 
 
 def _prepare(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from p33_sidecar.errors import ConfigurationInvalid
 from p33_sidecar.service import http
-from p33_sidecar.service.http import Answer, Server, routes, serve, shared
+from p33_sidecar.service.http import Answer, Health, Server, routes, serve, shared
 from p33_sidecar.service.metrics import Metrics
 from p33_sidecar.service.status import status
 from tests.service.pictured import NOW_MS, StoppedClock, ready_memory
@@ -28,7 +28,8 @@ class Side:
         self.memory, self.clock = ready_memory(), StoppedClock()
         metrics = Metrics(self.memory, self.clock, version="0.1.0", policy_hash="abc", loosened=False)
         self.server = serve("127.0.0.1", 0, routes(
-            self.memory, self.clock, render=metrics.render, limits_ms=LIMITS_MS,
+            self.memory, self.clock, render=metrics.render,
+            health=Health(self.memory, self.clock, limits_ms=LIMITS_MS),
             status=lambda: status(self.memory, self.clock)))
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.server.port}", trust_env=False, timeout=5)
 

@@ -11,7 +11,7 @@ import pytest
 
 from p33_sidecar.core.reasons import Reason
 from p33_sidecar.service import http
-from p33_sidecar.service.http import routes, serve
+from p33_sidecar.service.http import Health, routes, serve
 from p33_sidecar.service.status import status
 from tests.service.browser import CHROMIUM, Browser, Tab
 from tests.service.pictured import (
@@ -47,7 +47,8 @@ class Page:
         self.warnings: list[str] = []
         self.broken = False
         self.server = serve("127.0.0.1", 0, routes(
-            self.memory, self.clock, render=lambda: b"", status=self.status, limits_ms={}))
+            self.memory, self.clock, render=lambda: b"", status=self.status,
+            health=Health(self.memory, self.clock, limits_ms={})))
 
     def status(self):
         if self.broken:

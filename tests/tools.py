@@ -1,0 +1,19 @@
+"""Programs that come from the system, not from pip: a test that needs one says which is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+PACKAGES = {"systemd-analyze": "systemd", "promtool": "prometheus"}
+
+
+def needed(program: str) -> str:
+    """The program's path. Without it the test is skipped with that said; in CI, which installs it, the test fails."""
+    path = shutil.which(program)
+    if path is None:
+        why = f"{program} is not on PATH: `apt-get install {PACKAGES[program]}`"
+        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
+    return path
