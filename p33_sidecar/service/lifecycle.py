@@ -13,13 +13,12 @@ from collections.abc import Callable
 
 import redis
 
-from ..core.record import policy_hash, value_json
 from ..errors import StoreUnavailable
 from ..exchange import Credentials, Exchange
 from ..settings import Settings
-from ..store import scripts, switches
+from ..store import scripts
 from ..store.books import BookStore
-from ..store.connect import Link, ServerClock, is_durable, server_ms, store_errors
+from ..store.connect import Link, ServerClock, server_ms, store_errors
 from ..store.positions import PositionStore, RedisBans
 from ..store.verdicts import VerdictStore
 from . import identity
@@ -31,6 +30,7 @@ from .hooks import Hooks
 from .incidents import Incidents
 from .memory import Memory
 from .poller import Poller
+from .recall import recall
 
 log = logging.getLogger("p33.lifecycle")
 
@@ -60,25 +60,13 @@ class Sidecar:
                     self.clock.sync(server_ms(link.redis))
                     scripts.load_all(link.redis)
                     identity.settle_in(link, self.memory, self.clock)
-                    self._recall(link)
+                    recall(link, self.memory, self.clock)
                 link.close()
                 return
             except StoreUnavailable:
                 if time.monotonic() >= deadline:
                     raise
                 self.memory.stopping.wait(0.25)
-
-    def _recall(self, link: Link) -> None:
-        """What an earlier life left in the store and the first verdict already needs: accounts, lot rules, a ban."""
-        memory, store = self.memory, PositionStore(link.redis)
-        if stored := store.filters():
-            memory.filters_read_ms, memory.filters = stored
-        memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
-        memory.durable = is_durable(link.redis)
-        if memory.ours:
-            memory.recall(store.snapshots())
-            switches.note_policy(link.redis, value_json(memory.policy), hash_=policy_hash(memory.policy),
-                                 at_ms=self.clock.now_ms(), by=memory.instance)
 
     def start(self) -> None:
         """Start every loop. The bookkeeper's books are read before the first poll may judge them."""

@@ -98,10 +98,10 @@ class World:
 
     def __init__(self, url: str, *, policy: Policy | None = None, allowlist: frozenset[str] | None = None,
                  adopt: bool = True, key: bytes | None = None, refresh_budget_ms: int = 0,
-                 instance: str = "test") -> None:
-        self.clock, self.hooks = ServerClock(), Counting()
+                 instance: str = "test", link: Link | None = None, clock: ServerClock | None = None) -> None:
+        self.clock, self.hooks = clock or ServerClock(), Counting()
         self.redis_url = url
-        self.link = Link(url, name="test")
+        self.link = link or Link(url, name="test")
         self.redis: redis.Redis = self.link.redis
         scripts.load_all(self.redis)
         self.clock.sync(server_ms(self.redis))

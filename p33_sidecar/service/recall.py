@@ -1,0 +1,26 @@
+"""What an earlier life left in the store and the first verdict already needs: positions, lot rules, a ban.
+
+A restart forgets nothing that it could know (incidents I22, I28, X07). Done before any loop runs.
+"""
+
+from __future__ import annotations
+
+from ..core.record import policy_hash, value_json
+from ..store import switches
+from ..store.connect import Link, ServerClock, is_durable
+from ..store.positions import PositionStore, RedisBans
+from .memory import Memory
+
+
+def recall(link: Link, memory: Memory, clock: ServerClock) -> None:
+    """Fill the empty memory. Thresholds that are not those of the last start become an event."""
+    store = PositionStore(link.redis)
+    if stored := store.filters():
+        memory.filters_read_ms, memory.filters = stored
+    memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
+    memory.durable = is_durable(link.redis)
+    if not memory.ours:
+        return
+    memory.recall(store.snapshots())
+    switches.note_policy(link.redis, value_json(memory.policy), hash_=policy_hash(memory.policy),
+                         at_ms=clock.now_ms(), by=memory.instance)

@@ -1,0 +1,118 @@
+"""A server that is not one: fakeredis with its Lua, on a clock that only moves when told to.
+
+For the simulation and for pure units; what a real server does beyond fakeredis (rights, blocking reads, being killed)
+is tested on a real one. `store contract` tests run on both, so that the two do not drift apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+import fakeredis
+
+from p33_sidecar.store.connect import Link, ServerClock
+
+START_MS = 1_769_301_000_000
+
+
+class HandClock:
+    """Wall time of the server and monotonic time of the machine. Both stand still unless moved."""
+
+    def __init__(self) -> None:
+        self.wall_ms, self.mono_ms = START_MS, 5_000_000
+
+    def pass_ms(self, ms: int) -> None:
+        """Time goes by."""
+        self.wall_ms += ms
+        self.mono_ms += ms
+
+    def set_wall(self, by_ms: int) -> None:
+        """Somebody sets the server's clock; no time goes by."""
+        self.wall_ms += by_ms
+
+    def time(self) -> float:
+        """What fakeredis takes for time.time(). Half a millisecond on, so that no rounding falls below."""
+        return (self.wall_ms + 0.5) / 1000
+
+    def mono_ns(self) -> int:
+        return self.mono_ms * 1_000_000
+
+
+class _Time:
+    """The module `time`, as fakeredis shall see it."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self.time = clock.time
+
+    def __getattr__(self, name: str):
+        return getattr(time, name)
+
+
+@contextlib.contextmanager
+def on_clock(clock: HandClock) -> Iterator[None]:
+    """Within: fakeredis lives by `clock`; nothing else does."""
+    modules = [module for name, module in list(sys.modules.items())
+               if name.startswith("fakeredis") and getattr(module, "time", None) is time]
+    for module in modules:
+        module.time = _Time(clock)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.time = time
+
+
+class _Client(fakeredis.FakeRedis):
+    """fakeredis lacks CONFIG and INFO; what is asked of them is whether an append-only file is kept."""
+
+    def config_get(self, pattern: str = "*", *args, **options) -> dict[str, str]:
+        return {"appendonly": "yes"}
+
+
+class FakeLink(Link):
+    """A connection to the fake server. The process at its other end has the name it was given."""
+
+    def __init__(self, store: FakeStore, *, decode: bool = True) -> None:
+        self.store = store
+        self.redis = _Client(server=store.server, decode_responses=decode, protocol=2)
+
+    @property
+    def run_id(self) -> str:
+        """Known at once: a fake connection has no reconnect to learn it from."""
+        return self.store.run_id
+
+
+class FakeStore:
+    """One server's data, its clock, and the name of its process."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self.clock, self.server = clock, fakeredis.FakeServer(version=(7,))
+        self.run_id, self._starts = "run-1", 1
+        self._saved: dict[bytes, tuple[int, bytes]] = {}
+
+    def link(self, *, decode: bool = True) -> FakeLink:
+        return FakeLink(self, decode=decode)
+
+    def server_clock(self) -> ServerClock:
+        clock = ServerClock(self.clock.mono_ns)
+        clock.sync(self.clock.wall_ms)
+        return clock
+
+    def save(self) -> None:
+        """What a crash from now on would come back to."""
+        raw = fakeredis.FakeRedis(server=self.server, protocol=2)
+        self._saved = {name: (max(raw.execute_command("PEXPIRETIME", name), 0), raw.dump(name))
+                       for name in raw.scan_iter()}
+
+    def crash(self) -> None:
+        """The server loses power and comes back with what was saved last: another process."""
+        raw = fakeredis.FakeRedis(server=self.server, protocol=2)
+        raw.flushall()
+        for name, (expires_ms, value) in self._saved.items():
+            if expires_ms == 0 or expires_ms > self.clock.wall_ms:
+                raw.restore(name, expires_ms and expires_ms - self.clock.wall_ms, value)
+        self._starts += 1
+        self.run_id = f"run-{self._starts}"

@@ -1,0 +1,97 @@
+"""The simulation's exchange: what really is, and what a reply says of it, which may be late, wrong or missing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from p33_sidecar.core.quantity import text
+from p33_sidecar.errors import ExchangeBanned, ExchangeUnavailable
+from p33_sidecar.exchange import FiltersReply, OrderState, PositionsReply, SymbolPosition
+from tests.service.world import BTC, ETH, TRX, VENUE
+from tests.sim.fakes import HandClock
+
+RULES = {filters.symbol: filters for filters in (BTC, ETH, TRX)}
+
+
+class Market:
+    """One-way positions by symbol. Orders fill at once and only ever reduce; hands may move anything."""
+
+    venue, used_weight, offset_ms = VENUE, 0, 0
+
+    def __init__(self, clock: HandClock, positions: dict[str, str]) -> None:
+        self.clock, self.configured = clock, True
+        self.amounts = {symbol: Decimal(positions.get(symbol, "0")) for symbol in RULES}
+        self._changed_ms = dict.fromkeys(RULES, 0)
+        self.orders: dict[str, tuple[str, str, Decimal]] = {}
+        """order id -> symbol, side, what was executed."""
+        self.requests: list[int] = []
+        """When each poll came."""
+        self.failure = ""
+        self.banned_until_ms = 0
+        self.missing: set[str] = set()
+        self.hedge: set[str] = set()
+        self._behind: dict[str, tuple[Decimal, int]] | None = None
+        self._serial = 8_389_765
+
+    # -- what really is -----------------------------------------------------------------------------------------
+
+    def set(self, symbol: str, amt: Decimal) -> None:
+        """Somebody's hand."""
+        self.amounts[symbol], self._changed_ms[symbol] = amt, self.clock.wall_ms
+
+    def execute(self, symbol: str, side: str, qty: Decimal) -> tuple[str, Decimal]:
+        """A reduce-only market order: (its id, what was executed)."""
+        amt = self.amounts[symbol]
+        closes = (side == "SELL") == (amt > 0)
+        done = min(qty, abs(amt)) if closes else Decimal(0)
+        if done:
+            self.set(symbol, amt - done if amt > 0 else amt + done)
+        self._serial += 1
+        self.orders[str(self._serial)] = (symbol, side, done)
+        return str(self._serial), done
+
+    def fall_behind(self) -> None:
+        """From now on replies say what was at this moment, until `catch_up`."""
+        self._behind = {symbol: (self.amounts[symbol], self._changed_ms[symbol]) for symbol in RULES}
+
+    def catch_up(self) -> None:
+        self._behind = None
+
+    # -- the exchange's port --------------------------------------------------------------------------------------
+
+    def positions(self) -> PositionsReply:
+        now_ms = self.clock.wall_ms
+        self.requests.append(now_ms)
+        if now_ms < self.banned_until_ms:
+            raise ExchangeBanned(self.banned_until_ms)
+        if self.failure:
+            raise ExchangeUnavailable(self.failure)
+        rows = {symbol: self._row(symbol) for symbol in RULES if symbol not in self.missing}
+        return PositionsReply(now_ms, now_ms, self.clock.mono_ns(), rows, {})
+
+    def _row(self, symbol: str) -> SymbolPosition:
+        amt, changed_ms = (self._behind or {}).get(symbol, (self.amounts[symbol], self._changed_ms[symbol]))
+        legs = symbol in self.hedge
+        return SymbolPosition(symbol, None if legs else amt, legs, "100000", "100200", "10", "0", changed_ms,
+                              legs and bool(amt))
+
+    def filters(self) -> FiltersReply:
+        return FiltersReply(self.clock.wall_ms, dict(RULES), {})
+
+    def order(self, symbol: str, *, order_id: str = "", client_order_id: str = "") -> OrderState | None:
+        found = self.orders.get(order_id)
+        if found is None:
+            return None
+        _, side, done = found
+        return OrderState(symbol=symbol, order_id=order_id, client_order_id=client_order_id, status="FILLED",
+                          known_status=True, terminal=True, side=side, executed_qty=done, reduce_only=True,
+                          update_time_ms=self.clock.wall_ms)
+
+    def one_way_mode(self) -> bool:
+        return not self.hedge
+
+    def server_offset_ms(self) -> int:
+        return self.offset_ms
+
+    def said(self, symbol: str) -> str:
+        return text(self.amounts[symbol])

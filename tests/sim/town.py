@@ -1,0 +1,221 @@
+"""A whole town in one thread: sidecars, Apply Layers and the exchange, moved one step at a time on one hand clock.
+
+Nothing happens by itself: `wait` lets time pass with the polls that fall due, everything else is somebody's call.
+The loops are the real ones; what is fake is the server, the time and the exchange.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+
+import msgspec
+
+from p33_sidecar.core.model import Policy
+from p33_sidecar.core.quantity import text
+from p33_sidecar.gate import Gate, Refused, Taken
+from p33_sidecar.service import identity
+from p33_sidecar.service.recall import recall
+from p33_sidecar.store import keys, switches
+from tests.service.world import PLANS, RESULTS, VENUE, World
+from tests.sim.fakes import FakeStore, HandClock, on_clock
+from tests.sim.market import Market
+
+HELD = {"BTCUSDT": "0.038", "ETHUSDT": "2"}
+KEY = b"k" * 32
+QUIET_TURNS = 3
+"""A turn of the desk may only have made its group or read its own pending entries."""
+
+
+class Town:
+    """`sidecar` is the running one; `start_sidecar` puts another in its place, as after a kill -9."""
+
+    def __init__(self, clock: HandClock, *, positions: dict[str, str] | None = None,
+                 policy: Policy | None = None, refresh_budget_ms: int = 0) -> None:
+        self.clock, self.refresh_budget_ms = clock, refresh_budget_ms
+        self.store = FakeStore(self.clock)
+        self.market = Market(self.clock, HELD if positions is None else positions)
+        self.policy = policy or Policy()
+        self.redis = self.store.link().redis
+        self.gate = Gate(self.store.link(decode=False), key=(KEY,), venue=VENUE, by="apply-1")
+        self.entries: dict[str, str] = {}
+        """entry id -> plan_id, of every EXECUTE entry."""
+        self.plans: dict[str, str] = {}
+        """plan_id -> its newest entry id."""
+        self.taken: dict[str, Taken] = {}
+        self.restarts: list[int] = []
+        """When a sidecar noticed a server that may have lost something."""
+        self._names = itertools.count(1)
+        self.sidecar = self.start_sidecar()
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, **settings) -> Iterator[Town]:
+        """A town whose books are open and whose symbols are free."""
+        with on_clock(clock := HandClock()):
+            town = cls(clock, **settings)
+            town.settle_in()
+            yield town
+
+    # -- the sidecar ----------------------------------------------------------------------------------------------
+
+    def start_sidecar(self) -> World:
+        """A new process on what the store holds."""
+        world = World("", policy=self.policy, key=KEY, link=self.store.link(), clock=self.store.server_clock(),
+                      refresh_budget_ms=self.refresh_budget_ms)
+        for part in (world, world.poller, world.clerk):
+            part.exchange = self.market
+        recall(world.link, world.memory, world.clock)
+        self.sidecar = world
+        return world
+
+    def settle_in(self) -> None:
+        """Lot rules read, two agreeing replies, books open, the first comparison done."""
+        self.tend()
+        for _ in range(3):
+            self.poll()
+            self.clock.pass_ms(600)
+        self.clock.pass_ms(20_000)
+        self.poll()
+
+    def poll(self) -> None:
+        """A poll, and what the bookkeeper makes of it."""
+        self.check()
+        self.sidecar.poller.poll()
+        identity.trust_again(self.sidecar.link, self.sidecar.memory)
+        self.book()
+
+    def book(self) -> None:
+        self.check()
+        while self.sidecar.keeper.step(block_ms=None):
+            pass
+
+    def decide(self) -> None:
+        """Read what there is and issue verdicts; what waits for something goes on waiting."""
+        self.check()
+        quiet = 0
+        while quiet < QUIET_TURNS:
+            quiet = 0 if self.sidecar.desk.step(block_ms=0) else quiet + 1
+
+    def tend(self) -> None:
+        """The clerk's turn."""
+        self.check()
+        identity.watch(self.sidecar.link, self.sidecar.memory, self.sidecar.clock)
+        self.sidecar.clerk.step()
+
+    def check(self) -> None:
+        """What every turn of every loop begins with."""
+        before = self.sidecar.memory.restart_noticed_ms
+        identity.check(self.sidecar.link, self.sidecar.memory, self.sidecar.clock)
+        if self.sidecar.memory.restart_noticed_ms not in (0, before):
+            self.restarts.append(self.clock.mono_ms)
+
+    def wait(self, ms: int) -> None:
+        """Time passes; polls happen when they are due, and plans that wait are looked at."""
+        until = self.clock.mono_ms + ms
+        while (left := until - self.clock.mono_ms) > 0:
+            due_ms = self.sidecar.poller.due_in_ms()
+            self.clock.pass_ms(min(max(due_ms, 1), left))
+            if self.sidecar.poller.due_in_ms() == 0:
+                self.poll()
+            if self.sidecar.desk.parked:
+                self.decide()
+
+    @contextlib.contextmanager
+    def between_reading_and_issuing(self, act: Callable[[], None]) -> Iterator[None]:
+        """What `act` does happens after the desk has decided and before its verdict reaches the store, once."""
+        store, acts = self.sidecar.desk.store, [act]
+        issue = store.issue
+
+        def interrupted(*args, **options):
+            if acts:
+                acts.pop()()
+            return issue(*args, **options)
+
+        store.issue = interrupted
+        try:
+            yield
+        finally:
+            store.issue = issue
+
+    # -- plans and their execution ----------------------------------------------------------------------------------
+
+    def publish(self, action: str, *, symbol: str = "BTCUSDT", plan_id: str = "", age_ms: int = 0) -> str:
+        """A plan, made `age_ms` ago, and the Governor's permit for it."""
+        plan_id = plan_id or f"plan-{next(self._names)}"
+        stamp = f"{(self.clock.wall_ms - age_ms) / 1000:.3f}"
+        entry = self.redis.xadd(PLANS, {
+            "plan_id": plan_id, "symbol": symbol, "action": action, "decision": "EXECUTE", "steps": "[]",
+            "close_qty": "0.0", "timestamp": stamp})
+        self.entries[entry], self.plans[plan_id] = plan_id, entry
+        self.redis.set(keys.governor_permit(plan_id), '{"granted":true}', px=60_000)
+        return plan_id
+
+    def take(self, plan_id: str, *, symbol: str = "BTCUSDT", token: str = "") -> str:
+        """`taken`, or the refusal."""
+        entry_ms = int(self.plans[plan_id].partition("-")[0])
+        answer = self.gate.take(plan_id, symbol, entry_ms=entry_ms, wait_ms=0, token=token)
+        if isinstance(answer, Refused):
+            return answer.named
+        self.taken[plan_id] = answer
+        return "taken"
+
+    def send(self, plan_id: str) -> tuple[str, Decimal]:
+        """The order of a taken plan: (its id, what was executed)."""
+        permit = self.taken[plan_id].permit
+        return self.market.execute(permit.symbol, permit.close_side, permit.safe_close_qty)
+
+    def result(self, plan_id: str, *, symbol: str = "BTCUSDT", side: str = "SELL", qty: str = "0", order_id: str = "",
+               status: str = "success", executed: bool = True, error: str = "") -> str:
+        """What an Apply Layer writes in the end."""
+        step = {"step": "CLOSE", "status": status, "order_id": order_id, "side": side, "quantity": qty,
+                "executed_qty": qty, "reduce_only": True}
+        return self.redis.xadd(RESULTS, {
+            "plan_id": plan_id, "symbol": symbol, "decision": "EXECUTE", "executed": str(executed),
+            "would_execute": "False", "steps_results": msgspec.json.encode([step]).decode(), "error": error})
+
+    def execute(self, plan_id: str) -> None:
+        """Send a taken plan's order and say what came of it."""
+        permit = self.taken[plan_id].permit
+        order_id, done = self.send(plan_id)
+        self.result(plan_id, symbol=permit.symbol, side=permit.close_side, qty=text(done), order_id=order_id,
+                    status="success" if done else "failed", executed=bool(done), error="" if done else "order_rejected")
+
+    # -- switches and mishaps -----------------------------------------------------------------------------------------
+
+    def halt(self, symbol: str = "") -> None:
+        switches.halt(self.redis, symbol=symbol, by="operator", reason="drill", at_ms=self.clock.wall_ms)
+
+    def resume(self, symbol: str = "") -> None:
+        switches.resume(self.redis, symbol=symbol, by="operator", at_ms=self.clock.wall_ms)
+
+    # -- what came of it ----------------------------------------------------------------------------------------------
+
+    def verdicts(self) -> list[str]:
+        """Every verdict in the order it was given: `ALLOW 0.028` or `DENY reason`."""
+        return [said(record) for record in self.records(keys.DECISIONS)]
+
+    def verdict(self, plan_id: str) -> str:
+        """The last one on a plan."""
+        return next((said(r) for r in reversed(self.records(keys.DECISIONS)) if r["plan_id"] == plan_id), "NONE")
+
+    def records(self, stream: str) -> list[dict]:
+        return [msgspec.json.decode(fields["json"]) for _, fields in self.redis.xrange(stream)]
+
+    def book_of(self, symbol: str = "BTCUSDT") -> str:
+        return self.redis.hget(keys.ledger(symbol), "last_known_amt") or "none"
+
+    def snapshot_of(self, symbol: str = "BTCUSDT") -> dict[str, str]:
+        return self.redis.hgetall(keys.snapshot(symbol))
+
+    def events(self, kind: str) -> list[dict]:
+        return [event for event in self.records(keys.EVENTS) if event["kind"] == kind]
+
+
+def said(record: dict) -> str:
+    """A decision's record in a word and a number."""
+    if record["outcome"] == "ALLOW":
+        return f"ALLOW {record['safe_close_qty']}"
+    return f"DENY {record['reason']}"
