@@ -141,20 +141,24 @@ class Gate:
         started_ns = time.monotonic_ns()
         waited_ms = looks = 0
         try:
-            answer = self._try(question, mark_wake=True)
+            answer = self._try(question)
             while isinstance(answer, Refused) and not answer.final and waited_ms < wait_ms and not self._stopping():
                 pause_ms = POLLS_MS[min(looks, len(POLLS_MS) - 1)]
-                self._takings.wait(question.plan_id, at_most_ms=min(pause_ms, wait_ms - waited_ms))
-                answer, looks = self._try(question, mark_wake=False), looks + 1
+                answer = self._try(question, after_ms=min(pause_ms, wait_ms - waited_ms))
+                looks += 1
                 waited_ms = (time.monotonic_ns() - started_ns) // 1_000_000
         except StoreUnavailable as error:
             answer = Refused(Refusal.REDIS_UNAVAILABLE, detail=str(error))
         return msgspec.structs.replace(answer, waited_ms=waited_ms)
 
-    def _try(self, question: _Question, *, mark_wake: bool) -> Taken | Free | Refused:
-        """One look at everything, and the taking if nothing speaks against it; again where it moved in between."""
+    def _try(self, question: _Question, *, after_ms: int = 0) -> Taken | Free | Refused:
+        """One look at everything, and the taking if nothing speaks against it; again where it moved in between.
+
+        `after_ms`: the look waits for the next verdict, but no longer than that.
+        """
+        reading = self._takings.read_next(question.plan_id, question.symbol, at_most_ms=after_ms) if after_ms else None
         for _ in range(MOVED_TRIES):
-            reading = self._takings.read(question.plan_id, question.symbol, mark_wake=mark_wake)
+            reading = reading or self._takings.read(question.plan_id, question.symbol)
             if reading.mark is not None:
                 return self._first_answer(question, reading.mark)
             judged = judge(reading, question, keys=self._keys, venue=self._venue)
@@ -163,6 +167,7 @@ class Gate:
                 return judged
             if answer := self._settle(question, reading, judged):
                 return answer
+            reading = None
         return Refused(Refusal.MISSING_P33_PERMIT, detail="the permits kept changing", final=False)
 
     def _settle(self, question: _Question, reading: Reading, permit: Permit | None) -> Taken | Free | Refused | None:

@@ -14,6 +14,7 @@ import redis
 
 from ..core.permit import Permit, read_permit
 from ..core.quantity import text
+from ..errors import StoreUnavailable
 from . import keys, scripts
 from .connect import Link, store_errors
 
@@ -69,29 +70,38 @@ class Takings:
         self._link, self._redis, self._patience_ms = link, link.redis, patience_ms
         self._seen_id = b"0-0"
 
-    def read(self, plan_id: str, symbol: str, *, mark_wake: bool) -> Reading:
-        """Everything a client judges by, in one step and one round trip.
+    def read(self, plan_id: str, symbol: str) -> Reading:
+        """Everything a client judges by, in one step and one round trip; also where the decisions end, so that none
+        after them is slept through."""
+        names = _pair_names(plan_id, symbol)
+        reply = self._once_more(lambda: scripts.run(self._redis, "pair", [*names, keys.DECISIONS], []))
+        self._seen_id = reply[-1]
+        return _reading(reply)
 
-        `mark_wake`: also where the decisions end, read with the permits, so that none after them is slept through.
+    def read_next(self, plan_id: str, symbol: str, *, at_most_ms: int) -> Reading:
+        """The same once a verdict on any plan was recorded, at the latest after `at_most_ms`: still one round trip.
+
+        The server takes the second command up in the moment that ends the first.
         """
-        names = [keys.taken(plan_id), keys.HALT, keys.halt(symbol), keys.hold(symbol), keys.governor_permit(plan_id),
-                 keys.permit(plan_id)]
-        if mark_wake:
-            names.append(keys.DECISIONS)
-        now_ms, mark, halts, holds, governor, permit, last = self._once_more(
-            lambda: scripts.run(self._redis, "pair", names, []))
-        if mark_wake:
-            self._seen_id = last
-        return Reading(int(now_ms), time.monotonic_ns(), mark, halts > 0, holds > 0, governor, permit)
+        pair = scripts.call("pair", _pair_names(plan_id, symbol), [])
+        xread = ("XREAD", "BLOCK", max(at_most_ms, 1), "STREAMS", keys.DECISIONS, self._seen_id)
+        decided, reply = self._once_more(lambda: self._both(xread, pair))
+        if isinstance(decided, Exception):
+            _raise_unless_wrong_type(decided)
+            time.sleep(at_most_ms / 1000)
+        elif decided:
+            self._seen_id = decided[0][1][-1][0]
+        if isinstance(reply, redis.exceptions.NoScriptError):
+            return self.read(plan_id, symbol)
+        if isinstance(reply, Exception):
+            raise StoreUnavailable(str(reply)) from reply
+        return _reading(reply)
 
-    def wait(self, plan_id: str, *, at_most_ms: int) -> None:
-        """Return when a verdict on the plan was recorded, at the latest after `at_most_ms`."""
-        until_ns = time.monotonic_ns() + at_most_ms * 1_000_000
-        wanted = plan_id.encode()
-        while (left_ms := (until_ns - time.monotonic_ns()) // 1_000_000) > 0:
-            entries = self._decisions_after(left_ms)
-            if any(fields.get(b"plan_id") == wanted for _, fields in entries):
-                return
+    def _both(self, first: tuple, second: tuple) -> list:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.execute_command(*first)
+        pipe.execute_command(*second)
+        return pipe.execute(raise_on_error=False)
 
     def take(self, claim: Claim) -> Word:
         """Take the pair. After a broken connection asked once more: the same token gets the same answer."""
@@ -112,20 +122,6 @@ class Takings:
                 permit = read_permit(record["permit"].encode())
                 return (permit, record["at_ms"]) if permit else None
         return None
-
-    def _decisions_after(self, block_ms: int) -> list:
-        with store_errors():
-            try:
-                reply = self._redis.xread({keys.DECISIONS: self._seen_id}, block=max(block_ms, 1))
-            except redis.ResponseError as error:
-                if not is_wrong_type(error):
-                    raise
-                time.sleep(block_ms / 1000)
-                return []
-        entries = reply[0][1] if reply else []
-        if entries:
-            self._seen_id = entries[-1][0]
-        return entries
 
     def _once_more(self, ask):
         """Ask again after a broken connection. The ping connects, so that the run id is the new server's by then."""
@@ -180,6 +176,23 @@ def _record(claim: Claim) -> bytes:
         "by": claim.by, "at_ms": claim.reading.now_ms + elapsed_ms, "gate": "both" if claim.permit else "governor",
         "permit": permit.decode() if permit else None,
     })
+
+
+def _pair_names(plan_id: str, symbol: str) -> list[str]:
+    """The KEYS of lua/pair.lua."""
+    return [keys.taken(plan_id), keys.HALT, keys.halt(symbol), keys.hold(symbol), keys.governor_permit(plan_id),
+            keys.permit(plan_id)]
+
+
+def _reading(reply: list) -> Reading:
+    """What lua/pair.lua said."""
+    now_ms, mark, halts, holds, governor, permit, _ = reply
+    return Reading(int(now_ms), time.monotonic_ns(), mark, halts > 0, holds > 0, governor, permit)
+
+
+def _raise_unless_wrong_type(error: Exception) -> None:
+    if not (isinstance(error, redis.ResponseError) and is_wrong_type(error)):
+        raise StoreUnavailable(str(error)) from error
 
 
 def is_wrong_type(error: redis.ResponseError) -> bool:

@@ -61,21 +61,28 @@ class Hand:
         stamp = Stamp(self.venue, now_ms, now_ms + life_ms, nonce or secrets.token_hex(16))
         return permit_bytes(decide(facts, policy), facts, policy, stamp=stamp, key=self.key)
 
-    def put(self, raw: bytes, *, at: str = "", opens: bool = True) -> Permit:
+    def put(self, raw: bytes, *, at: str = "", opens: bool = True,
+            record: str = "{}") -> Permit:
         """Issue a permit in one step: record, open key and issued line where it allows, and the permit itself."""
+        pipe, permit = self.prepare(raw, at=at, opens=opens, record=record)
+        pipe.execute()
+        return permit
+
+    def prepare(self, raw: bytes, *, at: str = "", opens: bool = True,
+                record: str = "{}") -> tuple[redis.client.Pipeline, Permit]:
+        """The step that issues it, ready to be executed."""
         permit = read_permit(raw)
         assert permit is not None
         plan_id, symbol = at or permit.plan_id, permit.symbol
         pipe = self.redis.pipeline(transaction=True)
-        pipe.xadd(keys.DECISIONS, {"plan_id": plan_id, "symbol": symbol, "json": "{}"})
+        pipe.xadd(keys.DECISIONS, {"plan_id": plan_id, "symbol": symbol, "json": record})
         if permit.allow and opens:
             line = f"{plan_id} {permit.nonce} {permit.issued_ms} {permit.expires_ms} " \
                    f"{text(permit.exchange_position_amt)} {permit.ledger_rev}"
             pipe.hset(keys.ISSUED, symbol, line)
             pipe.set(keys.open_permit(symbol), f"{permit.plan_id} {permit.nonce}", pxat=permit.expires_ms)
         pipe.set(keys.permit(plan_id), raw, pxat=max(permit.expires_ms, self.now_ms() + 500))
-        pipe.execute()
-        return permit
+        return pipe, permit
 
     def allow(self, plan_id: str = PLAN, symbol: str = SYMBOL, *, amt: str = "0.038", action: str = "PARTIAL_75",
               **more) -> Permit:
