@@ -80,7 +80,7 @@ def interval(hours: np.ndarray, *, judged: int, weight: int) -> Interval:
     saved = weight * (hours[:, 0] - hours[:, 2]) + (hours[:, 1] - hours[:, 3])
     draws = np.random.default_rng(SEED).integers(0, len(hours), (RESAMPLES, len(hours)))
     sums = np.sort(saved[draws].sum(axis=1))
-    tail = round(RESAMPLES * (1 - float(LEVEL)) / 2)
+    tail = RESAMPLES // 40  # 2.5 % at either end
     ends = int(sums[tail]), int(sums[-1 - tail])
     return Interval(
         LEVEL, judged, len(hours), weight, _wilson(int(hours[:, 2].sum()), judged),
