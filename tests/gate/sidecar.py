@@ -19,7 +19,7 @@ from p33_sidecar.store import keys
 KEY = b"k" * 32
 VENUE = "demo-fapi.binance.com"
 PLAN, SYMBOL = "f1a8d7f48713d5cf", "BTCUSDT"
-LIFE_MS = 2_000
+LIFE_MS = 60_000
 
 
 class Hand:
@@ -39,7 +39,8 @@ class Hand:
 
     def snapshot(self, symbol: str = SYMBOL, *, amt: str = "0.038", ts_ms: int | None = None) -> None:
         """What the poller writes of a symbol."""
-        self.redis.hset(keys.snapshot(symbol), mapping={"position_amt": amt, "ts_ms": str(ts_ms or self.now_ms())})
+        written = {"position_amt": text(Decimal(amt)), "ts_ms": str(ts_ms or self.now_ms())}
+        self.redis.hset(keys.snapshot(symbol), mapping=written)
 
     def ledger(self, symbol: str = SYMBOL, *, amt: str = "0.038", rev: int = 7) -> None:
         """What the bookkeeper writes of a symbol."""

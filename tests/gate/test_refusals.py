@@ -82,7 +82,7 @@ SPOILERS: tuple[tuple[str, str, Spoil], ...] = (
     ("facts_changed", "snapshot of another type", lambda h: (
         h.redis.delete(keys.snapshot(SYMBOL)), h.redis.set(keys.snapshot(SYMBOL), "x"))),
     ("facts_changed", "stale", lambda h: h.snapshot(ts_ms=h.now_ms() - 10_050)),
-    ("facts_changed", "from the future", lambda h: h.snapshot(ts_ms=h.now_ms() + 1_500)),
+    ("facts_changed", "from the future", lambda h: h.snapshot(ts_ms=h.now_ms() + 60_000)),
     ("facts_changed", "a fill was booked", lambda h: h.ledger(rev=8)),
     ("facts_changed", "no ledger", lambda h: h.redis.delete(keys.ledger(SYMBOL))),
 )
