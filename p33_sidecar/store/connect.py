@@ -42,6 +42,7 @@ class Link:
 
     def __init__(self, url: str, *, name: str, timeout_s: float = 5.0, decode: bool = True) -> None:
         self.run_id = ""
+        self._own: redis.Connection | None = None
         over_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
         self.redis = redis.Redis.from_url(
             url, protocol=2, decode_responses=decode, encoding_errors="backslashreplace",
@@ -56,8 +57,22 @@ class Link:
         text = info.decode() if isinstance(info, bytes) else info
         self.run_id = next((line[7:].strip() for line in text.splitlines() if line.startswith("run_id:")), "")
 
+    def own_connection(self) -> redis.Connection:
+        """A signed-in connection outside the pool, for a `Line`; the one before is closed. Raises StoreUnavailable."""
+        self._close_own()
+        with store_errors():
+            self._own = self.redis.connection_pool.make_connection()
+            self._own.connect()
+        return self._own
+
     def close(self) -> None:
+        self._close_own()
         self.redis.close()
+
+    def _close_own(self) -> None:
+        if self._own is not None:
+            self._own.disconnect()
+        self._own = None
 
 
 @contextmanager

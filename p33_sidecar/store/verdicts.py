@@ -6,6 +6,8 @@ to be; the issuing step refuses if it is not, and says what it is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import redis
 
@@ -15,6 +17,7 @@ from ..core.quantity import text
 from ..core.record import Origin, record_bytes
 from . import keys, scripts
 from .connect import Link, store_errors
+from .line import Command, Line
 from .state import Issued, State
 
 Entry = tuple[str, dict[str, str] | None]
@@ -46,7 +49,7 @@ class VerdictStore:
 
     def __init__(self, link: Link, *, plan_stream: str, result_stream: str, consumer: str, policy: Policy,
                  key: bytes | None) -> None:
-        self.link = link
+        self.link, self.line = link, Line(link)
         self._redis = link.redis
         self._plans, self._results, self._consumer = plan_stream, result_stream, consumer
         self._policy, self._key = policy, key
@@ -79,7 +82,7 @@ class VerdictStore:
             try:
                 reply = self._redis.xautoclaim(self._plans, keys.GROUP, self._consumer, CLAIM_IDLE_MS, "0-0", count=100)
             except redis.ResponseError as error:
-                raise GroupMissing(str(error)) from error
+                raise _named(error) from error
         return [(entry_id, fields or None) for entry_id, fields in reply[1]]
 
     def pass_over(self, entry_id: str) -> None:
@@ -92,15 +95,14 @@ class VerdictStore:
         return reject(self._redis, self._plans, entry_id, fields, reason=reason, now_ms=now_ms, group=keys.GROUP) == 1
 
     def _read(self, after: str, *, count: int, block_ms: int | None) -> list[Entry]:
+        wait = () if block_ms is None else ("BLOCK", block_ms)
         with store_errors():
             try:
-                reply = self._redis.xreadgroup(keys.GROUP, self._consumer, {self._plans: after}, count=count,
-                                               block=block_ms)
+                reply = self.line.ask(("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", count, *wait,
+                                       "STREAMS", self._plans, after))
             except redis.ResponseError as error:
-                if "NOGROUP" in str(error) or "UNBLOCKED" in str(error):
-                    raise GroupMissing(str(error)) from error
-                raise
-        return [(entry_id, fields or None) for entry_id, fields in reply[0][1]] if reply else []
+                raise _named(error) from error
+        return [(entry_id, _fields(flat)) for entry_id, flat in reply[0][1]] if reply else []
 
     # -- verdicts ---------------------------------------------------------------------------------------------
 
@@ -115,28 +117,21 @@ class VerdictStore:
 
         Raises StoreUnavailable; what was issued before the connection broke stays issued and is recognised later.
         """
+        commands = [self._issue_command(issue) for issue in issues]
         with store_errors():
-            replies = self._run_all([self._issue_command(issue) for issue in issues])
-        return [self._outcome(reply) for reply in replies]
+            return [self._outcome(reply) for reply in self._run_all(commands)]
 
-    def _run_all(self, commands: list[tuple]) -> list:
-        if len(commands) == 1:
-            return [self._run_one(commands[0])]
-        pipe = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        replies = pipe.execute(raise_on_error=False)
-        return [self._run_one(command) if isinstance(reply, redis.exceptions.NoScriptError) else reply
-                for command, reply in zip(commands, replies, strict=True)]
-
-    def _run_one(self, command: tuple):
-        try:
-            return self._redis.execute_command(*command)
-        except redis.exceptions.NoScriptError:
+    def _run_all(self, commands: list[Command]) -> list[Any]:
+        """A server that lost its scripts is given them again; a command it did not know had no effect."""
+        replies = self.line.ask_all(commands)
+        unknown = [index for index, reply in enumerate(replies) if _unknown_script(reply)]
+        if unknown:
             scripts.load_all(self._redis)
-            return self._redis.execute_command(*command)
+            for index, reply in zip(unknown, self.line.ask_all([commands[i] for i in unknown]), strict=True):
+                replies[index] = reply
+        return replies
 
-    def _issue_command(self, issue: Issue) -> tuple:
+    def _issue_command(self, issue: Issue) -> Command:
         decision, facts, stamp = issue.decision, issue.facts, issue.stamp
         plan = facts.plan
         keys_ = self._state_keys(plan.symbol, plan.plan_id)
@@ -170,6 +165,19 @@ class VerdictStore:
         return [keys.SNAPSHOT + symbol, keys.BOOK + symbol, keys.LEDGER + symbol, keys.OPEN + symbol,
                 keys.PLAN + plan_id, keys.HALT, keys.halt(symbol), keys.HOLD + symbol, self._results,
                 keys.TAKEN + plan_id]
+
+
+def _fields(flat: list[str] | None) -> dict[str, str] | None:
+    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else None
+
+
+def _named(error: redis.ResponseError) -> Exception:
+    """GroupMissing where the stream or its group is gone, before or while we waited for it; else the error itself."""
+    return GroupMissing(str(error)) if str(error).startswith(("NOGROUP", "UNBLOCKED")) else error
+
+
+def _unknown_script(reply: Any) -> bool:
+    return isinstance(reply, redis.ResponseError) and str(reply).startswith("NOSCRIPT")
 
 
 class GroupMissing(Exception):

@@ -34,7 +34,7 @@ def _steps_of_a_clean_run(url: str) -> int:
     world = World(url).open_books()
     world.decide()
     _plans(world)
-    counter = Breaking(world.redis)
+    counter = Breaking(world.redis, world.desk.store.line)
     world.decide()
     world.close()
     return counter.count
@@ -52,7 +52,7 @@ def test_killed_at_every_step_of_issuing(redis_url: str, executed: bool) -> None
         first = World(redis_url).open_books()
         first.decide()
         plans = _plans(first)
-        Breaking(first.redis, at=step, executed=executed)
+        Breaking(first.redis, first.desk.store.line, at=step, executed=executed)
         died = _run(first)
         second = World(redis_url).start_again()
         second.decide()

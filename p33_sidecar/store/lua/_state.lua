@@ -1,48 +1,56 @@
 -- What a verdict on a plan of a symbol rests on, as a list of texts: read in one step, compared in another.
 -- KEYS[1] plan's symbol's snapshot  [2] book  [3] ledger hash  [4] open permit  [5] plan mark  [6] halt
 -- KEYS[7] halt of the symbol  [8] hold  [9] result stream  [10] taken mark of the plan
--- Never writes. A key of another type reads as `!`, which no expectation ever equals.
+-- Never writes. A key of another type reads as `!`: what that means is for the rules to say, never that there is none.
+-- The server runs this for every verdict, and every command in it costs two to five microseconds: few, none twice.
 
 local SEP = '\31'
-local SNAPSHOT_FIELDS = {'position_amt', 'side', 'entry_price', 'mark_price', 'leverage', 'unrealized_pnl', 'ts_ms', 'source'}
-local BOOK_FIELDS = {'amt', 'rev', 'source', 'last_order_id', 'last_order_ms', 'updated_epoch', 'opened_ms',
-                     'ver', 'unsettled', 'tampered', 'gap_cleared_ms'}
-local VIEW_FIELDS = {'last_known_amt', 'last_known_side', 'last_order_id', 'last_order_time_epoch',
-                     'last_order_time_ms', 'last_update_ts', 'rev', 'source'}
-local MARK_FIELDS = {'entry', 'outcome', 'retryable', 'nonce', 'result_ms'}
+local NO_VIEW = string.rep(SEP, 7)
 
 local function text(value)
   if type(value) == 'table' and value.err then return '!' end
   return value or ''
 end
 
-local function fields(key, names)
-  local values = redis.pcall('HMGET', key, unpack(names))
-  if values.err then return nil end
-  for i = 1, #names do values[i] = values[i] or '' end
-  return values
+local function joined(values, last)
+  if values.err then return '!' end
+  for i = 1, last or #values do values[i] = values[i] or '' end
+  return table.concat(values, SEP, 1, last)
 end
 
-local function joined(key, names)
-  local values = fields(key, names)
-  return values and table.concat(values, SEP) or '!'
+-- MGET cannot tell a key of another type from one that is not there, and the switches count whatever they hold: one
+-- EXISTS over all of them says whether there is anything to look at more closely.
+local function texts_and_switches()
+  local names = {'quantum:p33:run_id', 'quantum:p33:venue', 'quantum:p33:gap', KEYS[4], KEYS[10]}
+  local values = redis.call('MGET', unpack(names))
+  local read = 0
+  for i = 1, #names do
+    if values[i] then read = read + 1 else values[i] = '' end
+  end
+  local there = redis.call('EXISTS', KEYS[6], KEYS[7], KEYS[8], unpack(names))
+  if there == read then return values, '0', '0' end
+  for i = 1, #names do
+    if values[i] == '' and redis.call('EXISTS', names[i]) == 1 then values[i] = text(redis.pcall('GET', names[i])) end
+  end
+  return values, tostring(redis.call('EXISTS', KEYS[6], KEYS[7])), tostring(redis.call('EXISTS', KEYS[8]))
 end
 
--- The ledger's hash is a view of the book: any difference was made by somebody else.
-local function view_state(book, ledger_key)
-  if book == '!' then return '!' end
-  local view = fields(ledger_key, VIEW_FIELDS)
-  if not view then return 'changed' end
-  local kept = redis.call('HGET', KEYS[2], 'view')
-  local now = table.concat(view, SEP)
-  if now == (kept or now) then return 'ok' end
-  if now == string.rep(SEP, #VIEW_FIELDS - 1) then return 'ok' end
-  return 'changed'
+-- The book's text, and whether the ledger's hash is the view of it: any difference was made by somebody else.
+local function book_and_view()
+  local kept = redis.pcall('HMGET', KEYS[2], 'amt', 'rev', 'source', 'last_order_id', 'last_order_ms', 'updated_epoch',
+                           'opened_ms', 'ver', 'unsettled', 'tampered', 'gap_cleared_ms', 'view')
+  local book = joined(kept, 11)
+  if book == '!' then return '!', '!' end
+  local view = joined(redis.pcall('HMGET', KEYS[3], 'last_known_amt', 'last_known_side', 'last_order_id',
+                                  'last_order_time_epoch', 'last_order_time_ms', 'last_update_ts', 'rev', 'source'))
+  if view ~= '!' and (not kept[12] or view == kept[12] or view == NO_VIEW) then return book, 'ok' end
+  return book, 'changed'
 end
 
 -- A stream entry is `unbooked` for us when it names our symbol or plan, or cannot be told.
 local function unbooked(stream, symbol, plan_id)
-  local cursor = redis.call('HGET', 'quantum:p33:cursor', stream)
+  local cursor = redis.pcall('HGET', 'quantum:p33:cursor', stream)
+  if type(cursor) == 'table' then return '!' end
   local after = cursor and string.match(cursor, '^%S+') or '0-0'
   local entries = redis.pcall('XRANGE', stream, '(' .. after, '+', 'COUNT', 50)
   if entries.err then return '!' end
@@ -63,7 +71,7 @@ local function unbooked(stream, symbol, plan_id)
 end
 
 local function taken_of(issued)
-  local plan_id = string.match(issued, '^%S+')
+  local plan_id = string.match(issued, '^(%S+) ')
   if not plan_id then return '' end
   local key = 'quantum:p33:taken:' .. plan_id
   local value = text(redis.pcall('GET', key))
@@ -72,23 +80,16 @@ local function taken_of(issued)
 end
 
 local function state(symbol, plan_id)
+  local texts, halted, held = texts_and_switches()
+  local book, view = book_and_view()
   local issued = text(redis.pcall('HGET', 'quantum:p33:issued', symbol))
-  local book = joined(KEYS[2], BOOK_FIELDS)
   return {
-    text(redis.pcall('GET', 'quantum:p33:run_id')),
-    text(redis.pcall('GET', 'quantum:p33:venue')),
-    tostring(redis.call('EXISTS', KEYS[6], KEYS[7])),
-    tostring(redis.call('EXISTS', KEYS[8])),
-    text(redis.pcall('GET', 'quantum:p33:gap')),
-    joined(KEYS[1], SNAPSHOT_FIELDS),
-    book,
-    view_state(book, KEYS[3]),
-    issued,
-    text(redis.pcall('GET', KEYS[4])),
-    taken_of(issued),
-    joined(KEYS[5], MARK_FIELDS),
-    text(redis.pcall('GET', KEYS[10])),
-    unbooked(KEYS[9], symbol, plan_id),
+    texts[1], texts[2], halted, held, texts[3],
+    joined(redis.pcall('HMGET', KEYS[1], 'position_amt', 'side', 'entry_price', 'mark_price', 'leverage',
+                       'unrealized_pnl', 'ts_ms', 'source')),
+    book, view, issued, texts[4], taken_of(issued),
+    joined(redis.pcall('HMGET', KEYS[5], 'entry', 'outcome', 'retryable', 'nonce', 'result_ms')),
+    texts[5], unbooked(KEYS[9], symbol, plan_id),
   }
 end
 

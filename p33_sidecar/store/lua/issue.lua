@@ -6,28 +6,28 @@
 -- ARGV[14] life of the plan's mark (ms)
 -- Returns {'issued', now} | {'late', now} | {'moved', now, state...} | {'wrong_type', key}
 --!include _state
-local function type_is(key, kind)
-  local found = redis.call('TYPE', key).ok
-  return found == 'none' or found == kind
-end
-
 local now = now_ms()
 local now_text = string.format('%.0f', now)
 local s = state(ARGV[1], ARGV[2])
 if table.concat(s, '\n') ~= ARGV[3] then return {'moved', now_text, unpack(s)} end
 if math.abs(now - tonumber(ARGV[4])) > 1000 then return {'late', now_text} end
+-- What cannot be read cannot be allowed on. That the other keys hold what is written to them, the reading has told.
+local unreadable = s[9] == '!' and 'quantum:p33:issued' or s[12] == '!' and KEYS[5]
+if unreadable and ARGV[7] == 'ALLOW' then return {'wrong_type', unreadable} end
 
-for key, kind in pairs({[KEYS[12]] = 'stream', [KEYS[5]] = 'hash', ['quantum:p33:issued'] = 'hash'}) do
-  if not type_is(key, kind) then return {'wrong_type', key} end
+-- The record is the first write: where its stream holds another type, nothing was written.
+local recorded = redis.pcall('XADD', KEYS[12], '*', 'plan_id', ARGV[2], 'symbol', ARGV[1], 'outcome', ARGV[7],
+                             'json', ARGV[13])
+if type(recorded) == 'table' and recorded.err then
+  return string.find(recorded.err, 'WRONGTYPE', 1, true) and {'wrong_type', KEYS[12]} or recorded
 end
-
+if s[12] == '!' then redis.call('DEL', KEYS[5]) end
 redis.call('HSET', KEYS[5], 'entry', ARGV[5], 'outcome', ARGV[7], 'retryable', ARGV[8], 'nonce', ARGV[9])
 redis.call('PEXPIRE', KEYS[5], ARGV[14])
-redis.call('XADD', KEYS[12], '*', 'plan_id', ARGV[2], 'symbol', ARGV[1], 'outcome', ARGV[7], 'json', ARGV[13])
 if ARGV[7] == 'ALLOW' then
   redis.call('HSET', 'quantum:p33:issued', ARGV[1], ARGV[11])
   redis.call('SET', KEYS[4], ARGV[2] .. ' ' .. ARGV[9], 'PXAT', ARGV[10])
 end
 redis.call('SET', KEYS[13], ARGV[12], 'PXAT', ARGV[10])
-redis.call('XACK', KEYS[11], ARGV[6], ARGV[5])
+redis.pcall('XACK', KEYS[11], ARGV[6], ARGV[5])
 return {'issued', now_text}
