@@ -21,21 +21,27 @@ SIGNS: Final = {"BUY": Decimal(1), "SELL": Decimal(-1)}
 class OrderReport(Value):
     """What a message says of one order. `executed_qty` is the order's total so far, unsigned.
 
-    `key` identifies the order within its symbol: the exchange's order id, or plan and step where there is none.
-    `alias` is that plan-and-step key, under which an earlier message without the id may have been booked.
+    `names` are all names it gives the order, the surest first (core/orders.py).
     """
 
-    key: str
-    alias: str
+    names: tuple[str, ...]
     side: str
     executed_qty: Decimal
     settled: bool
     reduce_only: bool = False
     order_id: str = ""
+    client_id: str = ""
+    step: str = ""
+
+    def identity(self) -> tuple[str, str, str]:
+        return self.order_id, self.client_id, self.step
 
 
 class OrderMark(Value):
-    """What is already booked of an order. `contained`: it was part of an opening balance."""
+    """What is already booked of an order. `contained`: it was part of an opening balance.
+
+    `names` are the further names that lead to it; `seen_ms` is when it was last told of.
+    """
 
     booked_qty: Decimal
     settled: bool
@@ -43,8 +49,14 @@ class OrderMark(Value):
     contained: bool = False
     plan_id: str = ""
     order_id: str = ""
+    client_id: str = ""
+    step: str = ""
     seen_ms: int = 0
     reduce_only: bool = False
+    names: tuple[str, ...] = ()
+
+    def identity(self) -> tuple[str, str, str]:
+        return self.order_id, self.client_id, self.step
 
 
 class Booking(Value):
@@ -56,43 +68,61 @@ class Booking(Value):
     anomaly: str | None = None
 
 
-def book_order(amt: Decimal, report: OrderReport, *, before: OrderMark | None, plan_id: str, seen_ms: int) -> Booking:
+def book_order(amt: Decimal, report: OrderReport, *, before: OrderMark | None, plan_id: str, seen_ms: int,
+               doubles: tuple[OrderMark, ...] = ()) -> Booking:
     """Signed arithmetic of one report on top of what is booked.
 
     An order keeps the side it was first booked with. Reduce-only moves a position towards zero and no further.
     What cannot be taken literally is booked as far as it can and named as an anomaly; a quantity without any
-    side books nothing and leaves the order unsettled, to be looked up at the exchange.
+    side books nothing and leaves the order unsettled, to be looked up at the exchange. `doubles` are further marks
+    that this report shows to be the same order: what was booked twice is taken back.
     """
-    mark = _grown(report, before=before, plan_id=plan_id, seen_ms=seen_ms)
-    grown_by = difference(mark.booked_qty, before.booked_qty if before else ZERO)
+    mark = _grown(report, before=before, doubles=doubles, plan_id=plan_id, seen_ms=seen_ms)
+    counted = ZERO
+    for known in (before, *doubles):
+        counted = total(counted, known.booked_qty) if known else counted
+    grown_by = difference(mark.booked_qty, counted)
     if grown_by and mark.side not in SIGNS:
-        lost = msgspec.structs.replace(mark, booked_qty=difference(mark.booked_qty, grown_by), settled=False)
+        lost = msgspec.structs.replace(mark, booked_qty=counted, settled=False)
         return Booking(delta=ZERO, amt_after=amt, mark=lost, anomaly="order_without_side")
     literally = total(amt, product(grown_by, SIGNS[mark.side])) if grown_by else amt
-    after, anomaly = _towards_zero(amt, literally) if mark.reduce_only else (literally, None)
+    after, anomaly = literally, "order_booked_twice" if grown_by < 0 else None
+    if mark.reduce_only and grown_by > 0:
+        after, anomaly = _towards_zero(amt, literally)
     if report.side and report.side != mark.side:
         anomaly = "order_changed_side"
     return Booking(delta=difference(after, amt), amt_after=after, mark=mark, anomaly=anomaly)
 
 
-def contain_order(report: OrderReport, *, before: OrderMark | None, plan_id: str, seen_ms: int) -> OrderMark:
-    """The mark of an order that an opening balance already contains: nothing is booked, later growth is."""
-    mark = _grown(report, before=before, plan_id=plan_id, seen_ms=seen_ms)
-    return msgspec.structs.replace(mark, settled=True, contained=True)
+def contain_order(report: OrderReport, *, before: OrderMark | None, plan_id: str, seen_ms: int,
+                  doubles: tuple[OrderMark, ...] = ()) -> OrderMark:
+    """The mark of an order that an opening balance contains, or will: nothing is booked, later growth is.
+
+    One that may still fill stays unsettled, and no opening is adopted before its fate is known.
+    """
+    mark = _grown(report, before=before, doubles=doubles, plan_id=plan_id, seen_ms=seen_ms)
+    return msgspec.structs.replace(mark, contained=True)
 
 
-def _grown(report: OrderReport, *, before: OrderMark | None, plan_id: str, seen_ms: int) -> OrderMark:
+def _grown(report: OrderReport, *, before: OrderMark | None, doubles: tuple[OrderMark, ...], plan_id: str,
+           seen_ms: int) -> OrderMark:
     """The order's mark with this report added: the larger total, and nothing forgotten that was known."""
-    old = before or OrderMark(booked_qty=ZERO, settled=False)
+    known = [mark for mark in (before, *doubles) if mark]
+
+    def first(name: str, told: str) -> str:
+        return next((getattr(mark, name) for mark in known if getattr(mark, name)), told)
+
     return OrderMark(
-        booked_qty=max(old.booked_qty, report.executed_qty),
-        settled=report.settled or old.settled,
-        side=old.side or report.side,
-        contained=old.contained,
-        plan_id=plan_id or old.plan_id,
-        order_id=report.order_id or old.order_id,
+        booked_qty=max([report.executed_qty, *(mark.booked_qty for mark in known)]),
+        settled=report.settled or any(mark.settled for mark in known),
+        side=first("side", report.side),
+        contained=any(mark.contained for mark in known),
+        plan_id=first("plan_id", plan_id),
+        order_id=first("order_id", report.order_id),
+        client_id=first("client_id", report.client_id),
+        step=first("step", report.step),
         seen_ms=seen_ms,
-        reduce_only=report.reduce_only or old.reduce_only,
+        reduce_only=report.reduce_only or any(mark.reduce_only for mark in known),
     )
 
 

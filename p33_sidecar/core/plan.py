@@ -70,7 +70,7 @@ def plan_of(fields: dict[str, str], *, entry_ms: int) -> Plan:
     unreadable: list[str] = []
     fraction = _read(_closing_fraction, fields.get("steps", ""), "steps", unreadable)
     close_qty = _read(_close_qty, fields.get("close_qty", ""), "close_qty", unreadable)
-    stamp, bad_stamp = _timestamp(fields.get("timestamp", ""))
+    stamp, bad_stamp = timestamp_of(fields.get("timestamp", ""))
     return Plan(
         plan_id=plan_id, symbol=symbol, action=fields.get("action", ""), entry_ms=entry_ms, fields=fields,
         side=fields.get("side", "").upper(), close_qty=close_qty or ZERO, step_fraction=fraction,
@@ -115,7 +115,7 @@ def _close_qty(text: str) -> Decimal:
     return qty
 
 
-def _timestamp(text: str) -> tuple[int | None, bool]:
+def timestamp_of(text: str) -> tuple[int | None, bool]:
     """Unix seconds, fractions allowed, as whole ms; (None, True) for a text that is no such thing."""
     if not text:
         return None, False

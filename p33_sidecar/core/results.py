@@ -13,7 +13,8 @@ import msgspec
 
 from .ledger import OrderReport
 from .model import Value
-from .plan import MessageRefused, plan_id_of, symbol_of
+from .orders import order_names
+from .plan import MessageRefused, plan_id_of, symbol_of, timestamp_of
 from .quantity import ZERO, parse
 
 COUNTS: Final = frozenset({"success", "executed", "filled", "partially_filled"})
@@ -32,15 +33,16 @@ class Result(Value):
     symbol: str
     executed: bool
     reports: tuple[OrderReport, ...]
-    aliases: tuple[tuple[str, ...], ...]
-    """For each report, the keys without order id under which the same fill may be known."""
     ending: str
+    timestamp_ms: int | None = None
+    """When its producer says it happened; None where it does not say, or not readably."""
 
 
 class _Step(msgspec.Struct, gc=False):
     step: Any = ""
     status: Any = ""
     order_id: Any = None
+    client_order_id: Any = None
     side: Any = ""
     executed_qty: msgspec.Raw = msgspec.Raw(b"null")
     filled_qty: msgspec.Raw = msgspec.Raw(b"null")
@@ -50,6 +52,7 @@ class _Step(msgspec.Struct, gc=False):
 
 _STEPS = msgspec.json.Decoder(list[_Step])
 _DETAILS = msgspec.json.Decoder(_Step)
+_FLAT: Final = ("step", "order_id", "client_order_id", "side", "status", "reduce_only", "reduceOnly")
 
 
 def result_of(fields: dict[str, str]) -> Result:
@@ -59,11 +62,10 @@ def result_of(fields: dict[str, str]) -> Result:
     steps = _steps(fields, executed)
     plan_id = _plan_id(fields.get("plan_id", ""), steps)
     counting = [step for step in steps if _counts(step, executed, fields)]
-    reports = tuple(_report(step, plan_id, executed) for step in counting)
-    aliases = tuple(_aliases(step, plan_id, alone=len(counting) == 1) for step in counting)
+    reports = tuple(_report(step, plan_id, executed, alone=len(counting) == 1) for step in counting)
     done = executed or fields.get("error", "") in ENDS_TAKEN
-    return Result(plan_id=plan_id, symbol=symbol, executed=executed, reports=reports, aliases=aliases,
-                  ending="over" if done else "other")
+    return Result(plan_id=plan_id, symbol=symbol, executed=executed, reports=reports,
+                  ending="over" if done else "other", timestamp_ms=timestamp_of(fields.get("timestamp", ""))[0])
 
 
 def _plan_id(text: str, steps: list[_Step]) -> str:
@@ -81,9 +83,7 @@ def _steps(fields: dict[str, str], executed: bool) -> list[_Step]:
             return [_with_status(_DETAILS.decode(fields["details"]), fields, executed)]
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MessageRefused("unreadable_steps") from error
-    flat = msgspec.convert(
-        {k: fields[k] for k in ("step", "order_id", "side", "status", "reduce_only", "reduceOnly") if k in fields},
-        _Step)
+    flat = msgspec.convert({k: fields[k] for k in _FLAT if k in fields}, _Step)
     flat.executed_qty = _quoted(fields.get("executed_qty", ""))
     flat.filled_qty = _quoted(fields.get("filled_qty", ""))
     return [_with_status(flat, fields, executed)] if executed or _text(flat.order_id) else []
@@ -105,47 +105,38 @@ def _counts(step: _Step, executed: bool, fields: dict[str, str]) -> bool:
     return bool(_text(step.order_id))
 
 
-def _report(step: _Step, plan_id: str, executed: bool) -> OrderReport:
-    status, order_id = _text(step.status).lower(), _text(step.order_id)
+def _report(step: _Step, plan_id: str, executed: bool, *, alone: bool) -> OrderReport:
+    """A quantity is believed with a side and an executed result; what is not is asked for at the exchange."""
+    status, named = _text(step.status).lower(), _text(step.step)
+    order_id, client_id = _text(step.order_id), _text(step.client_order_id)
     qty, side = _quantity(step), _text(step.side).upper()
     known_side = side in ("BUY", "SELL")
     believed = known_side and (executed or status not in COUNTS)
     settled = believed and qty > 0 and status in COUNTS and status != "partially_filled"
-    alias = _alias(plan_id, _text(step.step))
     return OrderReport(
-        key=order_id or alias, alias=alias, side=side if known_side else "",
-        executed_qty=qty if believed else ZERO, settled=settled,
+        names=order_names(order_id=order_id, client_id=client_id, plan_id=plan_id, step=named, only_step=alone),
+        side=side if known_side else "", executed_qty=qty if believed else ZERO, settled=settled,
         reduce_only=_true(_text(step.reduce_only)) or _true(_text(step.reduceOnly)), order_id=order_id,
+        client_id=client_id, step=named,
     )
 
 
-def _aliases(step: _Step, plan_id: str, *, alone: bool) -> tuple[str, ...]:
-    """Without plan there is none; a plan's only step is also known without its name (flat messages name none)."""
-    if not plan_id:
-        return ()
-    named = _alias(plan_id, _text(step.step))
-    unnamed = _alias(plan_id, "")
-    return (named, unnamed) if alone and named != unnamed else (named,)
-
-
-def _alias(plan_id: str, step: str) -> str:
-    return f"plan {plan_id} {step}"
-
-
 def _quantity(step: _Step) -> Decimal:
-    """The order's total so far; zero where the message has none. Raises MessageRefused for nonsense."""
-    for raw in (step.executed_qty, step.filled_qty):
-        written = bytes(raw).decode("utf-8", "replace").strip('"')
-        if written in ("null", ""):
-            continue
-        try:
-            qty = parse(written)
-        except ValueError as error:
-            raise MessageRefused("unreadable_quantity") from error
-        if qty < 0:
-            raise MessageRefused("negative_quantity")
-        return qty
-    return ZERO
+    """The order's total so far, the larger of the two fields; zero for neither. Raises MessageRefused for nonsense."""
+    return max(_amount(step.executed_qty), _amount(step.filled_qty))
+
+
+def _amount(raw: msgspec.Raw) -> Decimal:
+    written = bytes(raw).decode("utf-8", "replace").strip('"')
+    if written in ("null", ""):
+        return ZERO
+    try:
+        qty = parse(written)
+    except ValueError as error:
+        raise MessageRefused("unreadable_quantity") from error
+    if qty < 0:
+        raise MessageRefused("negative_quantity")
+    return qty
 
 
 def _quoted(text: str) -> msgspec.Raw:

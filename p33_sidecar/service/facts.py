@@ -18,7 +18,7 @@ def believed_state(memory: Memory, symbol: str) -> State:
 
 
 def facts_of(plan: Plan, state: State, memory: Memory, *, now_ms: int, mono_ns: int, run_id: str) -> Facts:
-    """The facts at `now_ms`, resting on `state` byte for byte. Raises ValueError for a stored book beyond reading."""
+    """The facts at `now_ms`, resting on `state` byte for byte. A stored book beyond reading is a tampered one."""
     symbol = plan.symbol
     seen = _seen(memory, symbol, state)
     kept = _kept(memory, symbol, state)
@@ -53,7 +53,10 @@ def _kept(memory: Memory, symbol: str, state: State) -> KeptBook:
     ours = memory.books.get(symbol, NO_LINE)
     if ours.text == state.book:
         return ours
-    line: BookLine = read_book(symbol, state.book)
+    try:
+        line = read_book(symbol, state.book)
+    except (ValueError, ArithmeticError):
+        return KeptBook(BookLine(book=None, tampered="unreadable"), state.book)
     same_order = ours.line.book and line.book and ours.line.book.last_order_ms == line.book.last_order_ms
     return KeptBook(line, state.book, ours.order_mono_ns if same_order else None)
 

@@ -14,6 +14,8 @@ from decimal import Decimal
 import msgspec
 
 from ..core.model import HEDGE, Filters, Policy, Snapshot
+from ..exchange import OrderState
+from ..store.changes import Unsettled
 from ..store.state import NO_BOOK, NO_SNAPSHOT, BookLine, State, book_text, snapshot_text
 
 
@@ -89,6 +91,8 @@ class Memory:
         self.opening_pending = False
         """A second agreeing reply is waited for: the next poll need not wait its full interval."""
         self.openings_considered = False
+        self.fates: deque[tuple[Unsettled, OrderState | None]] = deque()
+        """What the clerk learned of orders whose fate was open, until the bookkeeper has booked it."""
         # clerk
         self.filters: dict[str, Filters] | None = None
         self.filters_read_ms = 0

@@ -1,88 +1,39 @@
-"""The bookkeeper's side of the store: results in, books out, the cursor moving only with what it caused.
+"""The bookkeeper's side of the store: books, the orders in them, and changes made in one step.
 
-The durable book never expires; the ledger's hash is its view and is rebuilt from it. Every change carries its
-journal entry in the same step.
+The durable book never expires; the ledger's hash is its view and is rebuilt from it. Every change carries its journal
+entry in the same step. What one symbol's keys hold and cannot be read is set aside, never deleted, and stands in
+nobody else's way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import redis
 
 from ..core.ledger import OrderMark
-from ..core.model import Value
-from ..core.quantity import text
 from . import keys, scripts
+from .changes import POINTER, Change, Cursor, JournalEntry, Unsettled, operation
 from .connect import store_errors
-from .state import SEP, BookLine, book_fields, read_book, view_of
+from .state import SEP, BookLine, read_book, view_of
 
-_ENCODE = msgspec.json.Encoder().encode
+__all__ = ["BookStore", "Change", "Cursor", "JournalEntry", "Unsettled", "Wrecked"]
+
+log = logging.getLogger("p33.books")
+
 _BOOK_NAMES = ("amt", "rev", "source", "last_order_id", "last_order_ms", "updated_epoch", "opened_ms",
                "ver", "unsettled", "tampered", "gap_cleared_ms")
+_PAGE = 500
 
 
-class Cursor(Value):
-    """How far the result stream is booked: the last id, and how many entries had been added up to it."""
+class Wrecked(Exception):
+    """A key of one symbol holds what cannot be read. `key` names it."""
 
-    last_id: str = "0-0"
-    added: int = 0
-
-    def text(self) -> str:
-        return f"{self.last_id} {self.added}"
-
-
-class JournalEntry(msgspec.Struct, frozen=True):
-    """One change of a book (contract, chapter 2, `quantum:p33:ledger`). Amounts are canonical text."""
-
-    v: int
-    symbol: str
-    rev: int
-    cause: str
-    delta: str
-    amt_before: str | None
-    amt_after: str | None
-    at_ms: int
-    order_id: str = ""
-    plan_id: str = ""
-    result_id: str = ""
-    by: str = ""
-    why: str = ""
-    anomaly: str | None = None
-
-
-class Unsettled(msgspec.Struct, frozen=True):
-    """An order whose fate is to be asked for at the exchange."""
-
-    symbol: str
-    key: str
-    plan_id: str
-    order_id: str
-    side: str
-    reduce_only: bool
-    since_ms: int
-
-    def field(self) -> str:
-        return f"{self.symbol} {self.key}"
-
-
-class Change(msgspec.Struct, frozen=True):
-    """Everything one step changes of one symbol. `ver` is the version it rests on."""
-
-    symbol: str
-    ver: int
-    line: BookLine | None = None
-    marks: dict[str, OrderMark] = {}
-    unsettled: tuple[Unsettled, ...] = ()
-    settled: tuple[str, ...] = ()
-    journal: tuple[JournalEntry, ...] = ()
-    write_view: bool = False
-    plan_id: str = ""
-    result_ms: int = 0
-    ending: str = "over"
-    cursor_from: Cursor | None = None
-    cursor_to: Cursor | None = None
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} cannot be read")
+        self.key = key
 
 
 class BookStore:
@@ -99,88 +50,75 @@ class BookStore:
             return set(self.redis.smembers(keys.BOOKS))
 
     def line(self, symbol: str) -> BookLine:
-        """Raises ValueError for a book that cannot be read."""
-        with store_errors():
-            values = self.redis.hmget(keys.book(symbol), _BOOK_NAMES)
-        return read_book(symbol, SEP.join(value or "" for value in values))
+        """Raises Wrecked for a book that cannot be read."""
+        found = self.lines([symbol])[symbol]
+        if found is None:
+            raise Wrecked(keys.book(symbol))
+        return found
 
-    def lines(self, symbols: Iterable[str]) -> dict[str, BookLine]:
-        """Many books in one round trip."""
+    def lines(self, symbols: Iterable[str]) -> dict[str, BookLine | None]:
+        """Many books in one round trip; None for one that cannot be read."""
         names = list(symbols)
         with store_errors():
             pipe = self.redis.pipeline(transaction=False)
             for symbol in names:
                 pipe.hmget(keys.book(symbol), _BOOK_NAMES)
-            replies = pipe.execute()
-        return {s: read_book(s, SEP.join(v or "" for v in values)) for s, values in zip(names, replies, strict=True)}
+            replies = pipe.execute(raise_on_error=False)
+            return {symbol: _line(symbol, reply) for symbol, reply in zip(names, replies, strict=True)}
 
-    def marks(self, symbol: str, order_keys: list[str]) -> dict[str, OrderMark]:
-        """What is booked of these orders; an order never seen is absent."""
-        with store_errors():
-            values = self.redis.hmget(keys.orders(symbol), order_keys)
-        return {k: msgspec.json.decode(v, type=OrderMark) for k, v in zip(order_keys, values, strict=True) if v}
+    def known(self, symbol: str, names: list[str]) -> tuple[int, dict[str, tuple[str, OrderMark]]]:
+        """(how far orders are forgotten, name -> (key it leads to, mark)); a name that leads nowhere is absent.
 
-    def unsettled(self) -> list[Unsettled]:
-        with store_errors():
-            values = self.redis.hvals(keys.UNSETTLED)
-        return [msgspec.json.decode(value, type=Unsettled) for value in values]
-
-    def gap_ms(self) -> int:
-        """When results were last found missing; 0 for never."""
-        with store_errors():
-            return int(self.redis.get(keys.GAP) or 0)
-
-    # -- the result stream ------------------------------------------------------------------------------------
-
-    def cursor(self) -> Cursor | None:
-        """How far we are; None before the first start."""
-        with store_errors():
-            stored = self.redis.hget(keys.CURSOR, self.stream)
-        if not stored:
-            return None
-        last_id, _, added = stored.partition(" ")
-        return Cursor(last_id=last_id, added=int(added or 0))
-
-    def put_cursor(self, cursor: Cursor) -> None:
-        """Set the cursor outright: at the first start, and after a gap was declared."""
-        with store_errors():
-            self.redis.hset(keys.CURSOR, self.stream, cursor.text())
-
-    def results(self, after: Cursor, *, count: int, block_ms: int | None) -> list[tuple[str, dict[str, str]]]:
-        """The entries behind the cursor; waits up to `block_ms` for the first (None: not at all)."""
-        with store_errors():
-            reply = self.redis.xread({self.stream: after.last_id}, count=count, block=block_ms)
-        return reply[0][1] if reply else []
-
-    def stream_info(self) -> tuple[str, int, int, str] | None:
-        """(first id, length, entries ever added, largest deleted id); None where there is no stream."""
+        Raises Wrecked where the symbol's orders cannot be read.
+        """
         with store_errors():
             try:
-                info = self.redis.xinfo_stream(self.stream)
+                reply = scripts.run(self.redis, "known", [keys.orders(symbol), keys.book(symbol)], names)
             except redis.ResponseError as error:
-                if "no such key" in str(error):
-                    return None
+                if "WRONGTYPE" in str(error):
+                    raise Wrecked(keys.orders(symbol)) from error
                 raise
-        first = info.get("first-entry")
-        return (first[0] if first else "", info["length"], info.get("entries-added", 0),
-                info.get("max-deleted-entry-id", "0-0"))
+        horizon, pairs = reply[0], zip(reply[1::2], reply[2::2], strict=True)
+        try:
+            found = {name: (key, msgspec.json.decode(mark, type=OrderMark))
+                     for name, (key, mark) in zip(names, pairs, strict=True) if mark}
+        except msgspec.MsgspecError as error:
+            raise Wrecked(keys.orders(symbol)) from error
+        return int(horizon) if horizon.isdigit() else 0, found
 
-    def declare_gap(self, *, at_ms: int, cursor: Cursor, event: bytes) -> None:
-        """Entries are missing: every book is doubtful from now on, and the cursor stands where the stream begins."""
+    def marks(self, symbol: str) -> Iterator[tuple[str, str, OrderMark | None]]:
+        """(key, mark as written, mark) of every order of the symbol; None for one that cannot be read."""
         with store_errors():
-            pipe = self.redis.pipeline(transaction=True)
-            pipe.set(keys.GAP, at_ms)
-            pipe.hset(keys.CURSOR, self.stream, cursor.text())
-            pipe.xadd(keys.EVENTS, {"kind": "gap", "json": event})
-            pipe.execute()
+            for key, raw in self.redis.hscan_iter(keys.orders(symbol), count=_PAGE):
+                if not raw.startswith(POINTER):
+                    yield key, raw, _mark(raw)
+
+    def unsettled(self) -> list[Unsettled]:
+        """Every order whose fate is open. An entry that cannot be read is passed over: its book still says so."""
+        with store_errors():
+            entries = self.redis.hgetall(keys.UNSETTLED)
+        found = []
+        for field, raw in entries.items():
+            try:
+                found.append(msgspec.json.decode(raw, type=Unsettled))
+            except msgspec.MsgspecError:
+                log.error("unsettled.unreadable", extra={"fields": {"entry": field}})
+        return found
 
     # -- changing ---------------------------------------------------------------------------------------------
 
     def change(self, change: Change) -> str | None:
-        """Make the change in one step. None: the book or the cursor had moved; else the plan whose permit it ended."""
+        """Make the change in one step. None: the book or the cursor had moved; else the plan whose permit it ended.
+
+        Raises Wrecked where a key of the symbol holds another type of value, and redis.ResponseError for a shared one.
+        """
         with store_errors():
             reply = scripts.run(self.redis, "book", self._keys(change),
-                                [_ENCODE(_operation(change, self.stream)), keys.LEDGER_TTL_MS, keys.PLAN_TTL_MS])
+                                [operation(change, self.stream), keys.LEDGER_TTL_MS, keys.PLAN_TTL_MS])
+        if reply[0] == "wrong_type":
+            if reply[1] in (keys.book(change.symbol), keys.orders(change.symbol)):
+                raise Wrecked(reply[1])
+            raise redis.ResponseError(f"{reply[1]} holds another type of value: nothing can be booked")
         return reply[1] if reply[0] == "booked" else None
 
     def renew_views(self, lines: dict[str, BookLine]) -> tuple[list[str], list[str]]:
@@ -199,8 +137,39 @@ class BookStore:
         return gone, changed
 
     def rebuild_view(self, symbol: str, line: BookLine) -> bool:
-        """Write the ledger's hash from the book, as an unchanged version of it."""
+        """Write the ledger's hash from the book, as an unchanged version of it. False: the book had moved."""
         return self.change(Change(symbol=symbol, ver=line.ver, line=line, write_view=True)) is not None
+
+    def set_aside(self, symbol: str, *, at_ms: int, event: bytes) -> list[str]:
+        """Begin anew what cannot be read of a symbol, doubted until a person settles it. Returns the keys set aside."""
+        with store_errors():
+            return scripts.run(self.redis, "aside", [
+                keys.book(symbol), keys.orders(symbol), keys.open_permit(symbol), keys.EVENTS, keys.BOOKS,
+            ], [symbol, at_ms, event, keys.WRECKED, *self._unreadable(symbol)])
+
+    def forget(self, symbol: str, *, horizon_ms: int, seen_before_ms: int) -> int:
+        """Forget settled orders last told of before `seen_before_ms`, and that results up to the horizon are late."""
+        forgotten, page = 0, []
+        for key, raw, mark in self.marks(symbol):
+            if mark is not None and mark.settled and mark.seen_ms < seen_before_ms:
+                page += [key, raw, len(mark.names), *mark.names]
+            if len(page) >= _PAGE:
+                forgotten, page = forgotten + self._forget(symbol, horizon_ms, page), []
+        return forgotten + (self._forget(symbol, horizon_ms, page) if page else 0)
+
+    def _forget(self, symbol: str, horizon_ms: int, page: list) -> int:
+        with store_errors():
+            return scripts.run(self.redis, "forget", [keys.orders(symbol), keys.book(symbol)], [horizon_ms, *page])
+
+    def _unreadable(self, symbol: str) -> list[str]:
+        """The symbol's keys whose contents, not their type, are wrong."""
+        wrong = []
+        if self.lines([symbol])[symbol] is None:
+            wrong.append(keys.book(symbol))
+        with store_errors():
+            if self.redis.type(keys.orders(symbol)) == "hash" and any(m is None for _, _, m in self.marks(symbol)):
+                wrong.append(keys.orders(symbol))
+        return wrong
 
     def _keys(self, change: Change) -> list[str]:
         s = change.symbol
@@ -208,27 +177,19 @@ class BookStore:
                 keys.open_permit(s), keys.plan(change.plan_id), keys.BOOKS, self.stream]
 
 
-def _operation(change: Change, stream: str) -> dict:
-    op = {
-        "symbol": change.symbol, "ver": str(change.ver),
-        "marks": [part for k, mark in change.marks.items() for part in (k, _mark_json(mark))],
-        "unsettled": [part for u in change.unsettled for part in (u.field(), _ENCODE(u).decode())],
-        "settled": [f"{change.symbol} {key}" for key in change.settled],
-        "journal": [_ENCODE(entry).decode() for entry in change.journal],
-    }
-    if change.line is not None:
-        op |= {"new_ver": str(change.line.ver), "book": book_fields(change.line)}
-        if change.write_view and change.line.book:
-            op["view"] = [part for pair in view_of(change.line.book).items() for part in pair]
-    if change.plan_id:
-        op |= {"plan_id": change.plan_id, "result_ms": str(change.result_ms), "ending": change.ending}
-    if change.cursor_from and change.cursor_to:
-        op["cursor"] = {"stream": stream, "from": change.cursor_from.text(), "to": change.cursor_to.text(),
-                        "id": change.cursor_to.last_id}
-    return op
+def _line(symbol: str, reply: list[str | None] | Exception) -> BookLine | None:
+    if isinstance(reply, Exception):
+        if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
+            return None
+        raise reply
+    try:
+        return read_book(symbol, SEP.join(value or "" for value in reply))
+    except (ValueError, ArithmeticError):
+        return None
 
 
-def _mark_json(mark: OrderMark) -> str:
-    plain = msgspec.to_builtins(mark)
-    plain["booked_qty"] = text(mark.booked_qty)
-    return _ENCODE(plain).decode()
+def _mark(raw: str) -> OrderMark | None:
+    try:
+        return msgspec.json.decode(raw, type=OrderMark)
+    except msgspec.MsgspecError:
+        return None

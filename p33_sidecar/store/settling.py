@@ -18,9 +18,7 @@ from ..core.ledger import OrderMark
 from ..core.model import Book, Phase, Policy
 from ..core.quantity import ZERO, text, total
 from ..errors import P33Error
-from . import keys
 from .books import BookStore, Change, JournalEntry, Unsettled
-from .connect import store_errors
 from .reading import Reading, Standing
 from .state import BookLine
 from .switches import add_event
@@ -126,10 +124,8 @@ class Settler:
 
     def _settled_marks(self, symbol: str, orders: list[Unsettled]) -> dict[str, OrderMark]:
         """Every order of the symbol that is not settled, under all its names: what is booked of it stays."""
-        with store_errors():
-            stored = self.redis.hgetall(keys.orders(symbol))
-        marks = {key: msgspec.json.decode(raw, type=OrderMark) for key, raw in stored.items()}
-        marks = {o.key: _mark_of(o) for o in orders} | marks
+        marks = {o.key: _mark_of(o) for o in orders}
+        marks |= {key: mark for key, _, mark in self.books.marks(symbol) if mark}
         return {key: msgspec.structs.replace(m, settled=True) for key, m in marks.items() if not m.settled}
 
     def _report(self, standing: Standing, amt: Decimal, orders: list[Unsettled], person: Person,

@@ -16,7 +16,7 @@ SIDE = st.sampled_from(["BUY", "SELL"])
 
 
 def report(side: str, qty: str | Decimal, *, key: str = "1", settled: bool = True, reduce_only: bool = False):
-    return OrderReport(key=key, alias="p/s", side=side, executed_qty=Decimal(qty), settled=settled,
+    return OrderReport(names=(f"id {key}",), side=side, executed_qty=Decimal(qty), settled=settled,
                        reduce_only=reduce_only, order_id=key)
 
 
@@ -24,8 +24,8 @@ def booked(amt: str | Decimal, *reports: OrderReport):
     """(amount, marks, anomalies, deltas) after the reports, each booked on what is known of its order."""
     now, marks, anomalies, deltas = Decimal(amt), {}, [], []
     for one in reports:
-        result = book_order(now, one, before=marks.get(one.key), plan_id="p", seen_ms=1)
-        now, marks[one.key] = result.amt_after, result.mark
+        result = book_order(now, one, before=marks.get(one.order_id), plan_id="p", seen_ms=1)
+        now, marks[one.order_id] = result.amt_after, result.mark
         deltas.append(result.delta)
         anomalies += [result.anomaly] if result.anomaly else []
     return now, marks, anomalies, deltas
@@ -94,9 +94,9 @@ def test_a_quantity_without_a_side_books_nothing():
 
 
 def test_an_order_in_the_opening_books_only_its_growth():
-    """What an opening balance contains is marked and not booked; a larger total later is the difference."""
+    """What an opening balance contains is marked, not booked, and open while it may fill; growth is the difference."""
     mark = contain_order(report("SELL", "0.004", settled=False), before=None, plan_id="p", seen_ms=1)
-    assert (mark.contained, mark.settled, mark.booked_qty) == (True, True, Decimal("0.004"))
+    assert (mark.contained, mark.settled, mark.booked_qty) == (True, False, Decimal("0.004"))
     again = book_order(Decimal(1), report("SELL", "0.004"), before=mark, plan_id="p", seen_ms=2)
     more = book_order(Decimal(1), report("SELL", "0.010"), before=mark, plan_id="p", seen_ms=2)
     assert (again.delta, more.delta, more.mark.contained) == (0, Decimal("-0.006"), True)
@@ -105,7 +105,7 @@ def test_an_order_in_the_opening_books_only_its_growth():
 def test_what_was_known_of_an_order_is_not_forgotten():
     """A later message that lacks plan, id or the reduce-only flag does not erase them."""
     before = OrderMark(booked_qty=Decimal(1), settled=True, side="SELL", plan_id="p", order_id="9", reduce_only=True)
-    bare = OrderReport(key="9", alias="", side="", executed_qty=Decimal(2), settled=False)
+    bare = OrderReport(names=("id 9",), side="", executed_qty=Decimal(2), settled=False)
     mark = book_order(Decimal(5), bare, before=before, plan_id="", seen_ms=3).mark
     assert (mark.side, mark.plan_id, mark.order_id, mark.reduce_only, mark.settled) == ("SELL", "p", "9", True, True)
 

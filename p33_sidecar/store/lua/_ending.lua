@@ -1,7 +1,7 @@
 -- Ends the open permit of a symbol for a reason a taker shall hear. A taken permit is not open any more.
 local function end_open(symbol, open_key, why)
-  local open = redis.call('GET', open_key)
-  if not open then return false end
+  local open = redis.pcall('GET', open_key)
+  if type(open) ~= 'string' then return false end
   local plan_id, nonce = string.match(open, '^(%S+) (%S+)$')
   local left = redis.call('PTTL', open_key)
   redis.call('DEL', open_key)
@@ -13,7 +13,7 @@ end
 
 -- plan_id, nonce, issued_ms, expires_ms, amt, rev of the symbol's last ALLOW; nil if there is none
 local function issued_of(symbol)
-  local line = redis.call('HGET', 'quantum:p33:issued', symbol)
-  if not line then return nil end
+  local line = redis.pcall('HGET', 'quantum:p33:issued', symbol)
+  if type(line) ~= 'string' then return nil end
   return string.match(line, '^(%S+) (%S+) (%d+) (%d+) (%S+) (%d+)$')
 end
