@@ -21,6 +21,7 @@ from ..exchange import Credentials, Exchange
 from ..exchange.venue import venue_of
 from ..gate import Gate
 from ..settings import Settings
+from ..store import rights
 from ..store.applying import ApplyStore
 from ..store.connect import Link, ServerClock, server_ms, store_errors
 from ..store.positions import RedisBans
@@ -79,6 +80,7 @@ class House:
             try:
                 with store_errors():
                     self.clock.sync(server_ms(self._start_store.redis))
+                self._try_rights()
                 self._start_store.load_scripts()
                 for _ in range(WARM):
                     self._idle.put(self._applier())
@@ -87,6 +89,15 @@ class House:
                 if time.monotonic() >= deadline_s:
                     raise
                 self.stopping.wait(0.25)
+
+    def _try_rights(self) -> None:
+        """Say what our Redis user may not do, by name; what works all the same goes on."""
+        ours = rights.user(rights.APPLY, plans=self.settings["P33_PLAN_STREAM"],
+                           results=self.settings["P33_RESULT_STREAM"])
+        with store_errors():
+            lacking = rights.missing(self._start_store.redis, ours)
+        if lacking:
+            log.error("rights.missing", extra={"fields": {"rights": rights.in_short(lacking)}})
 
     def run(self) -> None:
         """Until stopped; then finish what is in hand."""

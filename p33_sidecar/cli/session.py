@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import redis
 
+from ..errors import StoreUnavailable
 from ..settings import Settings, load
-from ..store.connect import Link
+from ..store import rights
+from ..store.connect import Link, store_errors
 from ..store.reading import Reading
 from .envfile import read_env_files
 
@@ -42,8 +45,19 @@ def opened(env_files: tuple[Path, ...] = ()) -> Iterator[Session]:
     try:
         yield Session(settings, link, Reading(link.redis, plan_stream=settings["P33_PLAN_STREAM"],
                                               result_stream=settings["P33_RESULT_STREAM"]))
+    except StoreUnavailable as gone:
+        if isinstance(gone.__cause__, redis.exceptions.NoPermissionError):
+            raise StoreUnavailable(f"our Redis user lacks {_lacking(link, settings)}") from gone
+        raise
     finally:
         link.close()
+
+
+def _lacking(link: Link, settings: Settings) -> str:
+    """The operator's rights that the user of this connection does not have."""
+    operator = rights.user(rights.OPERATOR, plans=settings["P33_PLAN_STREAM"], results=settings["P33_RESULT_STREAM"])
+    with store_errors():
+        return rights.in_short(rights.missing(link.redis, operator))
 
 
 def environment(env_files: tuple[Path, ...]) -> dict[str, str]:

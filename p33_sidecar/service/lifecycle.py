@@ -16,7 +16,7 @@ import redis
 from ..errors import StoreUnavailable
 from ..exchange import Credentials, Exchange
 from ..settings import Settings
-from ..store import scripts
+from ..store import rights, scripts
 from ..store.books import BookStore
 from ..store.connect import Link, ServerClock, server_ms, store_errors
 from ..store.positions import PositionStore, RedisBans
@@ -58,6 +58,7 @@ class Sidecar:
             try:
                 with store_errors():
                     self.clock.sync(server_ms(link.redis))
+                    self._try_rights(link)
                     scripts.load_all(link.redis)
                     identity.settle_in(link, self.memory, self.clock)
                     recall(link, self.memory, self.clock)
@@ -67,6 +68,15 @@ class Sidecar:
                 if time.monotonic() >= deadline:
                     raise
                 self.memory.stopping.wait(0.25)
+
+    def _try_rights(self, link: Link) -> None:
+        """Say what our Redis user may not do, by name and once; what works all the same goes on."""
+        ours = rights.user(rights.SIDECAR, plans=self.settings["P33_PLAN_STREAM"],
+                           results=self.settings["P33_RESULT_STREAM"])
+        lacking = rights.missing(link.redis, ours)
+        if lacking and lacking != self.memory.lacking:
+            log.error("rights.missing", extra={"fields": {"rights": rights.in_short(lacking)}})
+        self.memory.lacking = lacking
 
     def start(self) -> None:
         """Start every loop. The bookkeeper's books are read before the first poll may judge them."""

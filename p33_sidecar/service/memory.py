@@ -100,6 +100,8 @@ class Memory:
         self.halts: dict[str, dict] = {}
         # lifecycle
         self.stored_venue = venue
+        self.lacking: list[str] = []
+        """What our Redis user may not do and should, as ACL rules."""
         self.accepted_run_id = ""
         self.noticed_run_id = ""
         """A server process that replaced the accepted one and is not trusted yet."""

@@ -43,6 +43,7 @@ from ..core.model import Phase
 from ..core.quantity import difference, side_of, text
 from ..core.reasons import Reason
 from ..core.record import policy_hash
+from ..store import rights
 from ..store.connect import NOT_DURABLE
 from ..store.state import phase_of, read_issued
 from .facts import believed_state
@@ -87,7 +88,10 @@ def status(memory: Memory, clock: Clock, *, warnings: Sequence[str] = ()) -> dic
 
 
 def _warnings(memory: Memory) -> list[str]:
-    return [NOT_DURABLE] if memory.durable is False else []
+    found = [NOT_DURABLE] if memory.durable is False else []
+    if memory.lacking:
+        found.append(f"our Redis user lacks rights: {rights.in_short(memory.lacking)}")
+    return found
 
 
 def _policy(memory: Memory) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""Makes the deployment's Redis users: a password for each, and the ACL file that knows only their hashes.
+
+    python -m p33_sidecar.cli.redis_users FOLDER      # stream names from P33_PLAN_STREAM and P33_RESULT_STREAM
+
+A user whose password file is there already keeps its password. What may not happen here: a password on the screen or
+in a file that others can read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from ..errors import ConfigurationInvalid
+from ..settings import load
+from ..store import rights
+
+PASSWORD_BYTES = 32
+
+
+def main(argv: list[str]) -> int:
+    """Write `users.acl` and one `<user>.password` for each user into the folder."""
+    if len(argv) != 1:
+        print("usage: python -m p33_sidecar.cli.redis_users FOLDER", file=sys.stderr)
+        return 2
+    try:
+        settings = load(os.environ)
+        folder = write(Path(argv[0]), plans=settings["P33_PLAN_STREAM"], results=settings["P33_RESULT_STREAM"])
+    except (OSError, ConfigurationInvalid) as error:
+        print(f"redis_users: {error}", file=sys.stderr)
+        return 1
+    print(f"{folder}: users.acl for the server's aclfile, and a password file for each user (REDIS_PASSWORD_FILE)")
+    return 0
+
+
+def write(folder: Path, *, plans: str, results: str) -> Path:
+    """Make what is missing. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    users = rights.users(plans, results)
+    hashes = {user.name: _hash(_password(folder / f"{user.name}.password")) for user in users}
+    _put(folder / "users.acl", rights.acl_file(users, hashes), mode=0o644)
+    return folder
+
+
+def _password(path: Path) -> str:
+    if not path.exists():
+        _put(path, secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
+    return path.read_text(encoding="ascii").rstrip("\n")
+
+
+def _hash(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def _put(path: Path, content: str, *, mode: int = 0o600) -> None:
+    """All of it or nothing. The server reads the ACL file as another user; a hash of so long a secret gives nothing."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
+        file.write(content)
+    fresh.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

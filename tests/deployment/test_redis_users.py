@@ -1,0 +1,169 @@
+"""The real programs as the deployment's users: everything they do works with the rights they have."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from p33_sidecar.rehearsal.exchange import SimExchange
+from p33_sidecar.rehearsal.plan_source import PlanSource, plan_of
+from p33_sidecar.rehearsal.processes import Process, Reaper
+from p33_sidecar.store import keys, rights
+from tests.cli.conftest import Answer, Tool
+from tests.deployment.conftest import PLANS, RESULTS, Deployed
+
+PATIENCE_S = 60
+
+
+class Programs:
+    """Sidecar and Apply Layer, each with its own login, on one server and one simulated exchange."""
+
+    def __init__(self, deployed: Deployed, exchange: SimExchange, folder: Path) -> None:
+        self.deployed, self.exchange, self.folder = deployed, exchange, folder
+        self.admin = deployed.client()
+        self.reaper = Reaper(folder)
+        self.running: list[Process] = []
+
+    def environment(self, user: str, **more: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            "REDIS_URL": self.deployed.url(user), "P33_PLAN_STREAM": PLANS, "P33_RESULT_STREAM": RESULTS,
+            "P33_EXCHANGE_URL": self.exchange.url, "BINANCE_API_KEY": self.exchange.api_key,
+            "BINANCE_API_SECRET": self.exchange.api_secret, "P33_PERMIT_KEY": "k" * 32, "P33_POLL_SEC": "0.5",
+            "P33_COOLDOWN_SEC": "1", "APPLY_MODE": "testnet", "P33_METRICS_PORT": "0", "APPLY_METRICS_PORT": "0",
+        } | more
+
+    def start(self, name: str, module: str, user: str, **more: str) -> Process:
+        process = Process(name, [sys.executable, "-m", module], env=self.environment(user, **more),
+                          log=self.folder / f"{name}.log", reaper=self.reaper)
+        self.running.append(process.start())
+        return process
+
+    def p33(self, *args: str, user: str = rights.OPERATOR, **more: str) -> Answer:
+        """The tool with this user's login."""
+        return Tool(**self.environment(user, **more))(*args)
+
+    def until(self, what: str, holds: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            for process in self.running:
+                process.check()
+            assert time.monotonic() < deadline, f"{what}:\n" + "\n".join(p.tail() for p in self.running)
+            time.sleep(0.05)
+
+    def complaints(self) -> list[str]:
+        """Everything the server refused anybody, and every line of ours that speaks of rights."""
+        lines = [line for p in self.running for line in p.tail(lines=10_000).splitlines()]
+        refused = [entry for entry in self.admin.acl_log() if entry["username"].startswith("p33-")]
+        return [line for line in lines if "ermission" in line or "rights.missing" in line] + refused
+
+    def stop(self) -> None:
+        for process in self.running:
+            process.stop()
+        self.reaper.dismiss()
+
+
+@pytest.fixture(scope="module")
+def programs(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    with SimExchange(symbols=50, positions={"BTCUSDT": "0.038"}) as exchange:
+        made = Programs(deployed, exchange, tmp_path_factory.mktemp("programs"))
+        try:
+            made.admin.acl_log_reset()
+            made.start("sidecar", "p33_sidecar.service.main", rights.SIDECAR)
+            made.start("apply", "p33_sidecar.apply.main", rights.APPLY)
+            made.until("a book is open", lambda: made.admin.exists(keys.ledger("BTCUSDT")))
+            made.until("the Apply Layer reads", lambda: made.admin.exists(PLANS) and any(
+                g["name"] == keys.APPLY_GROUP for g in made.admin.xinfo_groups(PLANS)))
+            yield made
+        finally:
+            made.stop()
+
+
+def test_a_close_from_plan_to_ledger(programs: Programs) -> None:
+    """Plan, both permits, order, result, booking: every right of sidecar and Apply Layer that a close needs."""
+    admin = programs.admin
+    governor = programs.deployed.client(rights.GOVERNOR)
+    plan = plan_of("BTCUSDT", "PARTIAL_75")
+    governor.set(keys.governor_permit(plan.plan_id), '{"granted":true}', px=60_000)
+    PlanSource(admin, stream=PLANS).publish(plan)
+    programs.until("the fill is booked", lambda: admin.hget(keys.ledger("BTCUSDT"), "last_known_amt") == "0.01")
+    results = [fields for _, fields in admin.xrange(RESULTS)]
+    assert [(r["plan_id"], r["executed"]) for r in results] == [(plan.plan_id, "True")]
+    assert admin.exists(keys.taken(plan.plan_id)) == 1
+    assert admin.exists(keys.permit(plan.plan_id), keys.governor_permit(plan.plan_id)) == 0
+
+
+def test_what_cannot_be_understood_is_kept(programs: Programs) -> None:
+    """Rejected plans and results, a tampered hash, a mismatch: the rarer writes of the sidecar."""
+    admin = programs.admin
+    admin.xadd(PLANS, {"decision": "EXECUTE", "symbol": "BTCUSDT"})
+    admin.xadd(RESULTS, {"plan_id": "x"})
+    programs.until("both are kept", lambda: admin.xlen(keys.REJECTED) >= 2)
+    programs.exchange.set_position("ETHUSDT", "1")
+    programs.until("ETHUSDT is adopted", lambda: admin.hget(keys.ledger("ETHUSDT"), "last_known_amt") == "1")
+    programs.exchange.set_position("ETHUSDT", "2")
+    programs.until("the mismatch is an incident", lambda: admin.hexists(keys.MISMATCHES, "ETHUSDT"))
+
+
+def test_the_operator_can_do_everything_p33_offers(programs: Programs) -> None:
+    """Every command of the tool as p33-operator: none of them is refused a right."""
+    programs.until("settled", lambda: "free" in programs.p33("ledger", "show", "BTCUSDT").out)
+    for args, codes in (
+        (("status",), {0, 1}), (("watch", "--count", "1"), {0}), (("decisions",), {0}), (("replay",), {0}),
+        (("audit-permits",), {0}), (("ledger", "show"), {0}),
+        (("ledger", "adopt", "ETHUSDT", "--reason", "by hand"), {0}),
+        (("ledger", "adjust", "BTCUSDT", "0.01", "--reason", "no change", "--force"), {0}),
+        (("halt", "--reason", "test"), {0}), (("resume",), {0}), (("halt", "BTCUSDT", "--for", "1m"), {0}),
+        (("resume", "BTCUSDT"), {0}), (("explain", "nobody"), {1}),
+    ):
+        said = programs.p33(*args)
+        assert said.code in codes, (args, said)
+        assert "rights" not in said.err
+    assert programs.p33("status", "--json").json["store"]["durable"] is True
+
+
+def test_nobody_was_refused_anything(programs: Programs) -> None:
+    """The server's own log of refusals is empty, and so is ours, after a restart of both programs too."""
+    for process in programs.running:
+        process.kill()
+        process.start()
+    plan = PlanSource(programs.admin, stream=PLANS).publish(plan_of("BTCUSDT", "PARTIAL_50"))
+    programs.until("a result", lambda: any(
+        fields.get("plan_id") == plan.plan_id for _, fields in programs.admin.xrange(RESULTS)))
+    assert [c for c in programs.complaints() if not _is_setinfo(c)] == []
+
+
+def _is_setinfo(complaint: object) -> bool:
+    """redis-py tells its name where it may; `client setinfo` cannot be granted on 7.0."""
+    return isinstance(complaint, dict) and complaint["object"] == "client|setinfo"
+
+
+def test_a_program_with_the_wrong_user_names_what_it_lacks(programs: Programs) -> None:
+    """The sidecar as p33-governor says it in its log; the tool in its one line, with exit code 69."""
+    wrong = Process("wrong", [sys.executable, "-m", "p33_sidecar.service.main"],
+                    env=programs.environment(rights.GOVERNOR), log=programs.folder / "wrong.log",
+                    reaper=programs.reaper).start()
+    try:
+        programs.until("it says so", lambda: "rights.missing" in wrong.tail())
+        assert "+script|load" in wrong.tail()
+    finally:
+        wrong.kill()
+    said = programs.p33("status", user=rights.GOVERNOR)
+    assert said.code == 69
+    assert "our Redis user lacks +script|load" in said.err
+
+
+def test_a_wrong_password_is_said_without_the_password(programs: Programs) -> None:
+    """One line, exit code 69, no secret."""
+    url = programs.deployed.server.url.replace("redis://", "redis://p33-operator:not-the-password@")
+    said = programs.p33("status", REDIS_URL=url)
+    assert said.code == 69
+    assert "not-the-password" not in said.err + said.out
+    with pytest.raises(redis.AuthenticationError), redis.Redis.from_url(url) as client:
+        client.ping()
