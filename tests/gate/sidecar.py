@@ -12,7 +12,7 @@ import redis
 
 from p33_sidecar.core.checks import decide
 from p33_sidecar.core.model import Book, Context, Facts, Filters, Plan, Policy, Snapshot
-from p33_sidecar.core.permit import Permit, Stamp, permit_bytes, read_permit
+from p33_sidecar.core.permit import Permit, Stamp, permit_bytes, read_permit, sign
 from p33_sidecar.core.quantity import text
 from p33_sidecar.store import keys
 
@@ -61,6 +61,10 @@ class Hand:
         policy = Policy(stale_threshold_ms=max_age_ms, permit_ttl_ms=life_ms)
         stamp = Stamp(self.venue, now_ms, now_ms + life_ms, nonce or secrets.token_hex(16))
         return permit_bytes(decide(facts, policy), facts, policy, stamp=stamp, key=self.key)
+
+    def signed(self, body: bytes) -> bytes:
+        """Any body under the right key."""
+        return sign(body, self.key)
 
     def put(self, raw: bytes, *, at: str = "", opens: bool = True,
             record: str = "{}") -> Permit:
