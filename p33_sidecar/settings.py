@@ -96,6 +96,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("P33_PLAN_STREAM", "quantum:apply.plan", "a key", "Where plans are published", _read.name),
     Setting("P33_RESULT_STREAM", "quantum:apply.result", "a key", "Where results are published", _read.name),
     Setting("P33_PERMIT_KEY", "", f"at least {LEAST_KEY_BYTES} bytes", "Signs permits", _read.key, secret=True),
+    Setting("P33_PERMIT_KEY_PREVIOUS", "", f"at least {LEAST_KEY_BYTES} bytes",
+            "Still verifies permits while P33_PERMIT_KEY is new (`p33 rotate-key`)", _read.key, secret=True),
     Setting("P33_HISTORY_URL", "./history", "a path, file:// or s3:// URL", "Where the pipeline keeps its archive",
             _read.place, show=shown),
     Setting("P33_WEBHOOK_URL", "", "http:// or https:// URL", "Where findings and failures are sent",
@@ -196,7 +198,14 @@ class Settings:
 
     @property
     def permit_key(self) -> bytes | None:
+        """What permits are signed with."""
         return self["P33_PERMIT_KEY"].reveal().encode() or None
+
+    @property
+    def permit_keys(self) -> tuple[bytes, ...]:
+        """The keys under which a signature holds, the signing one first: two of them while one replaces the other."""
+        kept = (self["P33_PERMIT_KEY"], self["P33_PERMIT_KEY_PREVIOUS"])
+        return tuple(key.reveal().encode() for key in kept if key)
 
     @property
     def instance(self) -> str:

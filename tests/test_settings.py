@@ -21,7 +21,7 @@ DEFAULTS = {  # contract, chapter 6
     "P33_METRICS_HOST": "127.0.0.1", "P33_METRICS_PORT": 8045, "P33_INSTANCE": "", "P33_LOG_LEVEL": "INFO",
     "P33_LOG_FORMAT": "text", "REDIS_URL": "", "REDIS_USERNAME": "", "REDIS_PASSWORD": Secret(""),
     "BINANCE_API_KEY": Secret(""), "BINANCE_API_SECRET": Secret(""), "BINANCE_TESTNET_API_KEY": Secret(""),
-    "BINANCE_TESTNET_API_SECRET": Secret(""), "P33_PERMIT_KEY": Secret(""),
+    "BINANCE_TESTNET_API_SECRET": Secret(""), "P33_PERMIT_KEY": Secret(""), "P33_PERMIT_KEY_PREVIOUS": Secret(""),
 }
 
 
@@ -232,3 +232,11 @@ def test_thresholds_become_the_policy():
     """The settings are the policy's numbers, in milliseconds."""
     policy = load({"P33_COOLDOWN_SEC": "0.25", "P33_QTY_TOLERANCE_PCT": "0.5"}).policy
     assert (policy.cooldown_ms, policy.qty_tolerance_pct, policy.poll_ms) == (250, Decimal("0.5"), 5_000)
+
+
+def test_two_keys_are_known_while_one_replaces_the_other():
+    """Permits are signed with the one and verified under both; the signing one comes first (`p33 rotate-key`)."""
+    settings = load({"P33_PERMIT_KEY": KEY, "P33_PERMIT_KEY_PREVIOUS": "o" * 32})
+    assert (settings.permit_key, settings.permit_keys) == (KEY.encode(), (KEY.encode(), b"o" * 32))
+    assert load({"P33_PERMIT_KEY": KEY}).permit_keys == (KEY.encode(),)
+    assert load({}).permit_keys == ()

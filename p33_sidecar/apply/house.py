@@ -146,8 +146,8 @@ class House:
             self._idle.put(applier)
 
     def _applier(self) -> Applier:
-        key, store = self.settings.permit_key, self._store("apply-worker")
-        gate = Gate(self.settings.redis_url, key=(key,) if key else (), venue=self.rules.venue,
+        store = self._store("apply-worker")
+        gate = Gate(self.settings.redis_url, key=self.settings.permit_keys, venue=self.rules.venue,
                     by=self.rules.instance, on_forgery=self.metrics.forged, stopping=self.stopping.is_set)
         exchange = self._exchange(store)
         return Applier(gate, store, Orders(exchange, store, self.clock, wait=self.stopping.wait),

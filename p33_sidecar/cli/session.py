@@ -34,7 +34,7 @@ class Session(msgspec.Struct, frozen=True):
     @property
     def keys_known(self) -> tuple[bytes, ...]:
         """The keys under which a permit's signature may hold."""
-        return (self.settings.permit_key,) if self.settings.permit_key else ()
+        return self.settings.permit_keys
 
 
 @contextmanager

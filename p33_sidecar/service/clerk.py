@@ -10,7 +10,7 @@ import logging
 
 from ..errors import ExchangeUnavailable
 from ..exchange import Exchange
-from ..store import keys, switches
+from ..store import canary, keys, switches
 from ..store.books import BookStore
 from ..store.connect import ServerClock, is_durable
 from ..store.positions import PositionStore
@@ -42,6 +42,7 @@ class Clerk:
         """One turn over everything that is due."""
         now_ms = self.clock.now_ms()
         self.memory.halts = switches.halts_of(self.positions.redis, self.memory.scope)
+        self.memory.canary_ok_ms = canary.last_ok_ms(self.positions.redis)
         if self.memory.durable is None or now_ms - self._durable_checked_ms > 60_000:
             self.memory.durable, self._durable_checked_ms = is_durable(self.positions.redis), now_ms
         self._filters(now_ms)

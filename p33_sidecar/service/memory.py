@@ -98,6 +98,8 @@ class Memory:
         self.filters_read_ms = 0
         self.durable: bool | None = None
         self.halts: dict[str, dict] = {}
+        self.canary_ok_ms = 0
+        """When a canary plan last went through the whole path; 0: never."""
         # lifecycle
         self.stored_venue = venue
         self.lacking: list[str] = []
