@@ -33,7 +33,8 @@ class Lines:
         self._waiting: dict[str, deque[Entry]] = {}
         self._in_hand: dict[str, str] = {}
         self._failing: dict[str, str] = {}
-        self._closed = False
+        self.closed = False
+        """Nothing is taken in or begun any more."""
         self.failed = threading.Event()
         """An entry failed and waits to be read again."""
 
@@ -41,7 +42,7 @@ class Lines:
         """Hand an entry in; one that is in hand already is ignored."""
         symbol = entry.plan.symbol
         with self._lock:
-            if self._closed or entry.entry_id in self._in_hand:
+            if self.closed or entry.entry_id in self._in_hand:
                 return
             self._in_hand[entry.entry_id] = entry.plan.plan_id
             line = self._waiting.get(symbol)
@@ -54,7 +55,7 @@ class Lines:
     def close(self) -> None:
         """Finish what is being handled; what still waits stays pending for the next life."""
         with self._lock:
-            self._closed = True
+            self.closed = True
         self._pool.shutdown(wait=True)
 
     def count(self) -> int:
@@ -82,7 +83,7 @@ class Lines:
         """The next of the line; None ends the line, and the worker with it."""
         with self._lock:
             line = self._waiting[symbol]
-            if line and not self._closed:
+            if line and not self.closed:
                 return line.popleft()
             for entry in line:
                 del self._in_hand[entry.entry_id]
