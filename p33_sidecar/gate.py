@@ -115,6 +115,7 @@ class Gate:
 
     def close(self) -> None:
         """Close the connection."""
+        self._takings.close()
         self._link.close()
 
     def take(self, plan_id: str, symbol: str, *, entry_ms: int, wait_ms: int = WAIT_MS, token: str = "",

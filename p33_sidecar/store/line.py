@@ -28,10 +28,11 @@ Command = Sequence[Any]
 
 
 class Line:
-    """Commands and their replies, in order. Not for use by two threads."""
+    """Commands and their replies, in order; `decode`: replies as text, else as bytes. Not for use by two threads."""
 
-    def __init__(self, link: Link, *, timeout_s: float = 5.0) -> None:
+    def __init__(self, link: Link, *, timeout_s: float = 5.0, decode: bool = True) -> None:
         self._link, self._timeout_s = link, timeout_s
+        self._texts = {"encoding": "utf-8", "errors": "backslashreplace"} if decode else {}
         self._buffer = bytearray(BUFFER_BYTES)
         self._connection: redis.Connection | None = None
         self._socket: socket.socket | None = None
@@ -65,8 +66,7 @@ class Line:
 
     def _open(self) -> socket.socket:
         self._connection = self._link.own_connection()
-        self._reader = hiredis.Reader(encoding="utf-8", errors="backslashreplace", replyError=redis.ResponseError,
-                                      notEnoughData=_NOT_YET)
+        self._reader = hiredis.Reader(replyError=redis.ResponseError, notEnoughData=_NOT_YET, **self._texts)
         self._socket = sock = self._connection._sock  # redis-py has no public name for it
         # The kernel keeps the time: with Python's timeout every read would ask first whether there is something.
         sock.settimeout(None)

@@ -17,6 +17,7 @@ from ..core.quantity import text
 from ..errors import StoreUnavailable
 from . import keys, scripts
 from .connect import Link, store_errors
+from .line import Line
 
 SEARCHED_TAKINGS: Final = 512
 WRONG_TYPE: Final = b"\x00wrong type"
@@ -67,14 +68,19 @@ class Takings:
     """Permit pairs of one connection. Raises StoreUnavailable wherever Redis does not answer. For one thread."""
 
     def __init__(self, link: Link, *, patience_ms: int) -> None:
+        self.line = Line(link, timeout_s=patience_ms / 1000, decode=False)
         self._link, self._redis, self._patience_ms = link, link.redis, patience_ms
         self._seen_id = b"0-0"
+
+    def close(self) -> None:
+        """End the connection."""
+        self.line.close()
 
     def read(self, plan_id: str, symbol: str) -> Reading:
         """Everything a client judges by, in one step and one round trip; also where the decisions end, so that none
         after them is slept through."""
         names = _pair_names(plan_id, symbol)
-        reply = self._once_more(lambda: scripts.run(self._redis, "pair", [*names, keys.DECISIONS], []))
+        reply = self._once_more(lambda: self._run("pair", [*names, keys.DECISIONS], []))
         self._seen_id = reply[-1]
         return _reading(reply)
 
@@ -83,33 +89,22 @@ class Takings:
 
         The server takes the second command up in the moment that ends the first.
         """
-        pair = scripts.call("pair", _pair_names(plan_id, symbol), [])
-        xread = ("XREAD", "BLOCK", max(at_most_ms, 1), "STREAMS", keys.DECISIONS, self._seen_id)
-        decided, reply = self._once_more(lambda: self._both(xread, pair))
-        if isinstance(decided, Exception):
-            _raise_unless_wrong_type(decided)
-            time.sleep(at_most_ms / 1000)
+        commands = (("XREAD", "BLOCK", max(at_most_ms, 1), "STREAMS", keys.DECISIONS, self._seen_id),
+                    scripts.call("pair", _pair_names(plan_id, symbol), []))
+        decided, reply = self._once_more(lambda: self.line.ask_all(commands))
+        if isinstance(decided, redis.ResponseError):
+            time.sleep(at_most_ms / 1000)  # somebody's value at the stream's key: what is left is looking
         elif decided:
             self._seen_id = decided[0][1][-1][0]
-        if isinstance(reply, redis.exceptions.NoScriptError):
-            return self.read(plan_id, symbol)
-        if isinstance(reply, Exception):
-            raise StoreUnavailable(str(reply)) from reply
-        return _reading(reply)
-
-    def _both(self, first: tuple, second: tuple) -> list:
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.execute_command(*first)
-        pipe.execute_command(*second)
-        return pipe.execute(raise_on_error=False)
+        return self.read(plan_id, symbol) if isinstance(reply, redis.ResponseError) else _reading(reply)
 
     def take(self, claim: Claim) -> Word:
         """Take the pair. After a broken connection asked once more: the same token gets the same answer."""
-        return self._once_more(lambda: self._run("take", claim))
+        return self._settle("take", claim)
 
     def look(self, claim: Claim) -> Word:
         """What `take` would say: `free` instead of `taken`."""
-        return self._once_more(lambda: self._run("look", claim))
+        return self._settle("look", claim)
 
     def taken_permit(self, plan_id: str, mark: bytes) -> tuple[Permit, int] | None:
         """The permit behind a taken mark and when it was taken, from the record; None if it is out of reach."""
@@ -123,21 +118,34 @@ class Takings:
                 return (permit, record["at_ms"]) if permit else None
         return None
 
+    def _settle(self, step: str, claim: Claim) -> Word:
+        word, at_ms = self._once_more(lambda: self._run(*self._command(step, claim)))
+        return Word(word.decode(), int(at_ms))
+
+    def _command(self, step: str, claim: Claim) -> tuple[str, list[str], list]:
+        """(script, KEYS, ARGV), made anew for each try: it names the server process that it is meant for."""
+        elapsed_ms = (time.monotonic_ns() - claim.reading.mono_ns) // 1_000_000
+        not_after_ms = claim.reading.now_ms + elapsed_ms + self._patience_ms
+        return self._pair(step, claim, not_after_ms) if claim.permit else _governor(step, claim, not_after_ms)
+
     def _once_more(self, ask):
         """Ask again after a broken connection. The ping connects, so that the run id is the new server's by then."""
         with store_errors():
             try:
                 return ask()
-            except (redis.ConnectionError, redis.TimeoutError):
-                self._redis.ping()
+            except (StoreUnavailable, redis.ConnectionError):
+                self.line.ask(("PING",))
                 return ask()
 
-    def _run(self, step: str, claim: Claim) -> Word:
-        elapsed_ms = (time.monotonic_ns() - claim.reading.mono_ns) // 1_000_000
-        not_after_ms = claim.reading.now_ms + elapsed_ms + self._patience_ms
-        command = self._pair(step, claim, not_after_ms) if claim.permit else _governor(step, claim, not_after_ms)
-        word, at_ms = scripts.run(self._redis, *command)
-        return Word(word.decode(), int(at_ms))
+    def _run(self, name: str, names: list[str], args: list) -> list:
+        command = scripts.call(name, names, args)
+        try:
+            return self.line.ask(command)
+        except redis.ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        self.line.ask(("SCRIPT", "LOAD", scripts.source(name)))
+        return self.line.ask(command)
 
     def _pair(self, step: str, claim: Claim, not_after_ms: int) -> tuple[str, list[str], list]:
         """(script, KEYS, ARGV) of lua/take.lua or lua/look.lua."""
@@ -188,11 +196,6 @@ def _reading(reply: list) -> Reading:
     """What lua/pair.lua said."""
     now_ms, mark, halts, holds, governor, permit, _ = reply
     return Reading(int(now_ms), time.monotonic_ns(), mark, halts > 0, holds > 0, governor, permit)
-
-
-def _raise_unless_wrong_type(error: Exception) -> None:
-    if not (isinstance(error, redis.ResponseError) and is_wrong_type(error)):
-        raise StoreUnavailable(str(error)) from error
 
 
 def is_wrong_type(error: redis.ResponseError) -> bool:

@@ -119,7 +119,7 @@ def test_t16_a_lost_reply_gets_the_first_answer(hand: Hand, new_gate, executed: 
         hand = Hand(hand.redis)
         hand.govern()
         permit, gate = hand.allow(), new_gate()
-        breaking = Breaking(gate._link.redis, at=at, executed=executed)
+        breaking = Breaking(gate._link.redis, gate._takings.line, at=at, executed=executed)
         answer = gate.take(PLAN, SYMBOL, entry_ms=0, wait_ms=0)
         assert isinstance(answer, Taken), f"round trip {at}: {answer}"
         assert answer.permit == permit
