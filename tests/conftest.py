@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 
 from p33_sidecar.rehearsal.server import EmbeddedServer
+
+hypothesis.settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("steady")
+"""The same examples everywhere, and no verdict on how fast this machine is at the moment."""
 
 
 @pytest.fixture(scope="session")

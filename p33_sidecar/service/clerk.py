@@ -1,7 +1,8 @@
 """The clerk: everything that may be slow and must not stand in anybody's way.
 
 Symbol filters (hourly, and when a plan names a symbol that is not in them), orders whose fate is open, the
-switches for the page, old records. A failure here is tried again at the next turn; verdicts go on meanwhile.
+switches for the page, old records and old orders. A failure here is tried again at the next turn; verdicts go on
+meanwhile.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ FILTERS_RETRY_MS = 5_000
 UNKNOWN_SYMBOL_APART_MS = 60_000
 KEEP_RECORDS_MS = 14 * 86_400_000
 TRIM_EVERY_MS = 600_000
+KEEP_ORDERS_MS = 14 * 86_400_000
+FORGET_EVERY_MS = 3_600_000
+CLOCKS_APART_MS = 3_600_000
+"""Orders are forgotten this much behind the horizon: a producer's clock may run ahead of the entry it wrote."""
 
 
 class Clerk:
@@ -37,6 +42,8 @@ class Clerk:
         self._filters_tried_ms = self._trimmed_ms = 0
         self.fates = Fates(exchange, books, memory, clock, hooks)
         self._durable_checked_ms = 0
+        self._forget_ms = 0
+        self._to_forget: list[str] = []
 
     def step(self) -> None:
         """One turn over everything that is due."""
@@ -48,6 +55,7 @@ class Clerk:
         self._filters(now_ms)
         self.fates.step()
         self._trim(now_ms)
+        self._forget(now_ms)
 
     # -- filters ----------------------------------------------------------------------------------------------
 
@@ -83,3 +91,12 @@ class Clerk:
         for stream in keys.RECORD_STREAMS:
             self.positions.redis.xtrim(stream, minid=f"{now_ms - KEEP_RECORDS_MS}-0", approximate=True)
 
+    def _forget(self, now_ms: int) -> None:
+        """Orders settled and not told of for a fortnight go, a symbol a turn; what is told of them later is late."""
+        if not self._to_forget:
+            if 0 <= now_ms - self._forget_ms < FORGET_EVERY_MS:
+                return
+            self._forget_ms, self._to_forget = now_ms, list(self.memory.books)
+        if self._to_forget:
+            horizon_ms = now_ms - KEEP_ORDERS_MS
+            self.books.forget(self._to_forget.pop(), horizon_ms=horizon_ms, seen_before_ms=horizon_ms - CLOCKS_APART_MS)
