@@ -29,7 +29,8 @@ BOTH: Final = "~"
 
 CONNECTION: Final = ("ping", "time", "info", "select", "client|setname", "acl|whoami", "acl|dryrun", "multi", "exec")
 LOOK: Final = ("get", "mget", "exists", "type", "pttl", "pexpiretime", "hget", "hmget", "hgetall", "hkeys", "hvals",
-               "hlen", "hexists", "smembers", "xlen", "xrange", "xrevrange", "xread", "xinfo|stream")
+               "hlen", "hexists", "hscan", "smembers", "sismember", "xlen", "xrange", "xrevrange", "xread",
+               "xinfo|stream")
 GROUP: Final = ("xreadgroup", "xautoclaim", "xack", "xgroup|create")
 
 
@@ -79,7 +80,8 @@ _BOOKS: Final = (
           (_all(keys.LEDGER), _all(keys.BOOK), _all(keys.ORDERS), keys.UNSETTLED, keys.CURSOR, keys.ISSUED,
            _all(keys.PLAN))),
     Right("knows which books there are", ("sadd",), WRITE, (keys.BOOKS,)),
-    Right("ends an open permit, rebuilds a ledger's hash", ("del",), WRITE, (_all(keys.OPEN), _all(keys.LEDGER))),
+    Right("ends an open permit, rebuilds a ledger's hash, replaces a spoilt mark of a plan", ("del",), WRITE,
+          (_all(keys.OPEN), _all(keys.LEDGER), _all(keys.PLAN))),
     Right("says why a permit ended", ("set",), WRITE, (_all(keys.ENDED),)),
 )
 
@@ -96,6 +98,8 @@ def _sidecar(plans: str, results: str) -> User:
         Right("writes snapshots, lot rules and incidents", ("hset", "hdel", "pexpire"), WRITE,
               (_all(keys.SNAPSHOT), _all(keys.FILTERS), keys.ROW_VERSIONS, keys.MISMATCHES)),
         Right("replaces the lot rules in one step", ("rename",), BOTH, (_all(keys.FILTERS),)),
+        Right("sets aside a book that cannot be read", ("rename",), BOTH,
+              (_all(keys.BOOK), _all(keys.ORDERS), _all(keys.WRECKED))),
         Right("clears what it replaces", ("del",), WRITE, (_all(keys.SNAPSHOT), f"{keys.FILTERS}:new")),
         Right("opens permits and remembers gaps, bans, the server and its exchange", ("set",), WRITE,
               (_all(keys.OPEN), keys.GAP, keys.BAN, keys.RUN_ID, keys.VENUE, keys.POLICY, _all(keys.SEEN))),
@@ -177,7 +181,8 @@ def acl_file(of: tuple[User, ...], passwords: dict[str, str] | None = None) -> s
 _ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "client|setname": ("p33",), "select": ("0",), "script|load": ("return 1",), "scan": ("0",),
     "config|get": ("appendonly",), "acl|dryrun": ("default", "ping"), "evalsha": ("0" * 40, "1", "KEY"),
-    "hget": ("KEY", "f"), "hmget": ("KEY", "f"), "hexists": ("KEY", "f"), "hdel": ("KEY", "f"),
+    "hget": ("KEY", "f"), "hmget": ("KEY", "f"), "hexists": ("KEY", "f"), "hscan": ("KEY", "0"),
+    "sismember": ("KEY", "v"), "hdel": ("KEY", "f"),
     "hset": ("KEY", "f", "v"), "set": ("KEY", "v"), "sadd": ("KEY", "v"), "pexpire": ("KEY", "1"),
     "rename": ("KEY", "KEY"), "xadd": ("KEY", "*", "f", "v"), "xtrim": ("KEY", "MINID", "0"),
     "xrange": ("KEY", "-", "+"), "xrevrange": ("KEY", "+", "-"), "xread": ("STREAMS", "KEY", "0"),

@@ -45,7 +45,8 @@ end
 
 local ended = ''
 if op.plan_id then
-  if redis.call('TYPE', KEYS[8]).ok ~= 'hash' then redis.call('DEL', KEYS[8]) end
+  local kind = redis.call('TYPE', KEYS[8]).ok
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[8]) end
   redis.call('HSET', KEYS[8], 'result_ms', op.result_ms)
   redis.call('PEXPIRE', KEYS[8], plan_ttl)
   local plan_id, nonce, issued_ms = issued_of(op.symbol)
