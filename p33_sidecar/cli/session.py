@@ -47,7 +47,8 @@ def opened(env_files: tuple[Path, ...] = ()) -> Iterator[Session]:
                                               result_stream=settings["P33_RESULT_STREAM"]))
     except StoreUnavailable as gone:
         if isinstance(gone.__cause__, redis.exceptions.NoPermissionError):
-            raise StoreUnavailable(f"our Redis user lacks {_lacking(link, settings)}") from gone
+            lacking = _lacking(link, settings) or gone.__cause__  # the server names what our own table forgot
+            raise StoreUnavailable(f"our Redis user lacks {lacking}") from gone
         raise
     finally:
         link.close()
