@@ -154,6 +154,31 @@ def audit_permits(as_json: AsJson = False) -> None:
     _with_session(audit.audit, as_json=as_json)
 
 
+@app.command()
+def proof(keep: Annotated[Path | None, typer.Option(help="Compare with the proof in this file, and replace it; .txt "
+                                                          "beside it for people.")] = None,
+          log: Annotated[list[Path] | None, typer.Option(help="A service's log file, where there is no journal of "
+                                                              "systemd. Repeatable.")] = None,
+          wait: Annotated[str, typer.Option(help="How long the canary plan is waited for.")] = "20s",
+          canary: Annotated[bool, typer.Option("--canary", help="Only send a canary plan, for the alert.")] = False,
+          scenarios: Annotated[bool, typer.Option("--scenarios", help="Only play the denial cases, on a simulated "
+                                                                      "exchange of their own.")] = False,
+          scenes: Annotated[str, typer.Option(metavar="A,B", help="With --scenarios: only these.")] = "",
+          as_json: AsJson = False) -> None:
+    """Eight points of a running installation, looked at. Exit code 0: all hold."""
+    if canary and scenarios:
+        raise typer.BadParameter("one of --canary and --scenarios", param_hint="--canary")
+    if scenarios:
+        from .proof.scenarios import play
+        raise typer.Exit(play(scenes=scenes, as_json=as_json))
+    wait_ms = _typed(_duration, wait, "--wait")
+    if canary:
+        from .proof.canary import command
+        _with_session(command, wait_ms=wait_ms, as_json=as_json)
+    from .proof.command import prove
+    _with_session(prove, keep=keep, logs=log or [], wait_ms=wait_ms, as_json=as_json)
+
+
 @app.command("check-config")
 def check_config(env_file: EnvFile = None, as_json: AsJson = False) -> None:
     """Every problem of the settings at once. Exit code 0: they can be used. With a file, only it counts."""

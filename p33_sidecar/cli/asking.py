@@ -6,17 +6,15 @@ from another process: nothing of it reaches a terminal unescaped.
 
 from __future__ import annotations
 
-import http.client
 from typing import Final
 
 import msgspec
 
 from ..settings import Settings
+from .fetch import fetch
 from .units import plain
 
 TIMEOUT_S: Final = 2.0
-LARGEST_ANSWER: Final = 16_000_000
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}  # noqa: S104 not bound here: asked there
 
 
 class Sidecar(msgspec.Struct, frozen=True):
@@ -43,20 +41,12 @@ class _Said(msgspec.Struct):
 
 def ask_sidecar(settings: Settings) -> Sidecar:
     """Ask the sidecar that these settings describe. Never raises."""
-    host, port = settings["P33_METRICS_HOST"], settings["P33_METRICS_PORT"]
-    host = _EVERYWHERE.get(host, host)
-    address = f"{host}:{port}"
-    if not port:
-        return Sidecar(address, None, error="P33_METRICS_PORT is 0: its port is not known")
-    asked = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    page = fetch(settings, "/status.json", timeout_s=TIMEOUT_S)
+    if page.error:
+        return Sidecar(page.address, None, error=page.said)
     try:
-        asked.request("GET", "/status.json")
-        said = msgspec.json.decode(asked.getresponse().read(LARGEST_ANSWER), type=_Said)
+        said = msgspec.json.decode(page.body, type=_Said)
     except msgspec.MsgspecError:
-        return Sidecar(address, None, error="what answers there is no p33-sidecar")
-    except (OSError, http.client.HTTPException) as error:
-        return Sidecar(address, None, error=plain(str(error)) or type(error).__name__)
-    finally:
-        asked.close()
-    return Sidecar(address, said.ready, tuple(plain(why.reason) for why in said.not_ready),
+        return Sidecar(page.address, None, error="what answers there is no p33-sidecar")
+    return Sidecar(page.address, said.ready, tuple(plain(why.reason) for why in said.not_ready),
                    tuple(plain(words) for words in said.warnings))

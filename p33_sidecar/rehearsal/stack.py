@@ -61,6 +61,8 @@ class Stack:
         self.sidecars: list[Process] = []
         self.applies: list[Process] = []
         self.page_urls: list[str] = []
+        self.apply_ports: list[int] = []
+        """Where each Apply Layer's metrics are."""
         self.governor: Governor | None = None
         self._undo: list[Callable[[], object]] = []
 
@@ -134,9 +136,10 @@ class Stack:
             self.environment(P33_INSTANCE=f"sidecar-{number + 1}", P33_METRICS_PORT=str(port))))
 
     def _start_apply(self, number: int) -> None:
+        self.apply_ports.append(free_port())
         self.applies.append(self._process(
             f"apply-{number + 1}", "p33_sidecar.apply.main",
-            self.environment(P33_INSTANCE=f"apply-{number + 1}", APPLY_METRICS_PORT=str(free_port()))))
+            self.environment(P33_INSTANCE=f"apply-{number + 1}", APPLY_METRICS_PORT=str(self.apply_ports[-1]))))
 
     def _process(self, name: str, module: str, env: Mapping[str, str], *args: str) -> Process:
         process = Process(name, [sys.executable, "-m", module, *args], env={**_inherited(), **env},

@@ -145,6 +145,8 @@ def _operator(plans: str, results: str) -> User:
         Right("halts and resumes", ("set", "del"), WRITE, (keys.HALT, f"{keys.HALT}:*")),
         *_BOOKS,
         Right("journals what it did", ("xadd",), WRITE, (keys.JOURNAL, keys.EVENTS)),
+        Right("publishes the canary plan, which is answered like any other", ("xadd",), WRITE, (plans,)),
+        Right("notes how the canary fared", ("set",), WRITE, (keys.CANARY,)),
     ))
 
 

@@ -54,7 +54,8 @@ MAY: tuple[tuple[str, set[str]], ...] = (
     ("SET quantum:p33:run_id x", {S}),
     ("SET quantum:p33:ban 1", {S, A}),
     # streams
-    (f"XADD {PLANS} * f v", set()),
+    (f"XADD {PLANS} * f v", {O}),
+    ("SET quantum:p33:canary x", {O}),
     (f"XADD {RESULTS} * f v", {A}),
     (f"XREADGROUP GROUP g c STREAMS {PLANS} >", {S, A, G}),
     (f"XREADGROUP GROUP g c STREAMS {RESULTS} >", {G}),

@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace, tell: Teller) -> int:
     with stack:
         _introduce(stack, options.port, tell)
         with tell:
-            played = [_play(scene, number, len(options.scenes), stack, tell)
+            played = [_play(scene, number, len(options.scenes), stack, tell, timed=not options.untimed)
                       for number, scene in enumerate(options.scenes, 1)]
         took_ms = _ms_since(begun_s)
         ok = all(scene.ok for scene in played)
@@ -87,10 +87,10 @@ def _run(options: argparse.Namespace, tell: Teller) -> int:
     return 0 if ok else WRONG
 
 
-def _play(scene: Scene, number: int, count: int, stack: Stack, tell: Teller) -> Played:
+def _play(scene: Scene, number: int, count: int, stack: Stack, tell: Teller, *, timed: bool) -> Played:
     begun_s = time.monotonic()
     tell.begin(scene, number, count)
-    judge = Judge(stack, tell.line)
+    judge = Judge(stack, tell.line, timed=timed)
     try:
         scene.play(stack, judge)
     except (TimeoutError, ProcessFailed, redis.RedisError, httpx.HTTPError) as error:
@@ -138,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
                                      description="The whole gate, with everything going wrong in turn.")
     parser.add_argument("--keep", action="store_true", help="keep everything running until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="a summary for programs on stdout, progress on stderr")
+    parser.add_argument("--untimed", action="store_true", help="show how long a verdict took, and do not judge it")
     parser.add_argument("--scenes", type=_scenes, default=PROGRAMME, metavar="A,B", help=", ".join(NAMES))
     parser.add_argument("--port", type=int, default=PAGE_PORT, help=f"of the page (default {PAGE_PORT})")
     return parser
