@@ -1,9 +1,9 @@
 """The permit desk: every EXECUTE plan gets exactly one verdict, within its time, whatever else is slow.
 
 Nothing slow may happen here: no request to the exchange, no read that the issuing step does not make anyway.
-A plan that must wait, for one shared refresh of a stale snapshot or for a result still being booked, is parked
-with a deadline while others pass. A verdict is decided on what the loops hold in memory and confirmed by the
-step that issues it; if something moved, it is taken again on what the store says.
+A plan that must wait does so with a deadline while others pass (`waiting`). A verdict is decided on what the loops
+hold in memory and confirmed by the step that issues it; if something moved, it is taken again on what the store
+says. What cannot be read there denies by name and stops nobody else's plan.
 """
 
 from __future__ import annotations
@@ -11,48 +11,31 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from decimal import Decimal
-
-import msgspec
 
 from .. import __version__
-from ..core.checks import decide
-from ..core.model import Decision, Facts, Finding, Phase, Plan
+from ..core.checks import decide, evaluation_failed
+from ..core.model import Context, Decision, Facts, Phase, Plan
 from ..core.permit import Stamp
 from ..core.plan import EXECUTE, MessageRefused, plan_of
 from ..core.quantity import text
 from ..core.reasons import Reason
 from ..core.record import Origin
 from ..store.connect import ServerClock
-from ..store.state import State, entry_order, phase_of, read_mark
+from ..store.state import UNREADABLE, State, entry_order, phase_of, read_mark
 from ..store.verdicts import Entry, GroupMissing, Issue, Moved, VerdictStore
 from .facts import believed_state, facts_of
 from .hooks import Hooks
 from .memory import NO_LINE, Memory, Verdict
+from .waiting import BOOKING, Job, Waiting
 
 log = logging.getLogger("p33.desk")
 
 BATCH = 64
-PARKED_BLOCK_MS = 4
+WAITING_BLOCK_MS = 4
 IDLE_BLOCK_MS = 1000
-BOOKING_WAIT_MS = 120
 CLAIM_EVERY_MS = 10_000
 ATTEMPTS = 8
-
-
-class Job(msgspec.Struct):
-    """A plan on its way to a verdict."""
-
-    plan: Plan
-    entry_id: str
-    published_ms: int
-    read_ms: int
-    state: State | None = None
-    attempts: int = 0
-    wake_ms: int = 0
-    """While parked: when it is decided whatever happened."""
-    waited_for: str = ""
-    polls_seen: int = 0
+EVALUATION_ERRORS = (ArithmeticError, ValueError, TypeError, LookupError, AttributeError)
 
 
 class Desk:
@@ -61,8 +44,7 @@ class Desk:
     def __init__(self, store: VerdictStore, memory: Memory, clock: ServerClock, hooks: Hooks, *,
                  refresh_budget_ms: int, new_nonce: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
         self.store, self.memory, self.clock, self.hooks = store, memory, clock, hooks
-        self.refresh_budget_ms, self.new_nonce = refresh_budget_ms, new_nonce
-        self.parked: list[Job] = []
+        self.waiting, self.new_nonce = Waiting(memory, refresh_budget_ms=refresh_budget_ms), new_nonce
         self._handling: set[str] = set()
         self._pending_read = False
         self._claimed_ms = 0
@@ -70,8 +52,8 @@ class Desk:
     # -- one turn ---------------------------------------------------------------------------------------------
 
     def step(self, *, block_ms: int = IDLE_BLOCK_MS) -> int:
-        """Handle parked plans that are due and the plans that are there. Returns how many verdicts it issued."""
-        issued = self._decide(self._due())
+        """Decide the waiting plans that are due and the plans that are there. Returns how many verdicts it issued."""
+        issued = self._decide(self._due()) if self.waiting.jobs else 0
         try:
             return issued + self._handle(self._next_entries(block_ms))
         except GroupMissing:
@@ -81,20 +63,24 @@ class Desk:
 
     def reset(self) -> None:
         """Forget what was in hand, after the connection broke: it is pending in the group and is read again."""
-        self.parked.clear()
+        self.waiting.jobs.clear()
         self._handling.clear()
         self._pending_read = False
 
     def _next_entries(self, block_ms: int) -> list[Entry]:
         if not self._pending_read and (pending := self._pending_entries()):
             return pending
-        if self.clock.now_ms() - self._claimed_ms >= CLAIM_EVERY_MS:
-            self._claimed_ms = self.clock.now_ms()
-            claimed = self.store.claim_abandoned()
-            if claimed:
-                return [entry for entry in claimed if entry[0] not in self._handling]
-        block_ms = min(block_ms, PARKED_BLOCK_MS) if self.parked else block_ms
+        if self.clock.now_ms() - self._claimed_ms >= CLAIM_EVERY_MS and (claimed := self._claimed_entries()):
+            return claimed
+        block_ms = min(block_ms, WAITING_BLOCK_MS) if self.waiting.jobs else block_ms
         return self.store.new_plans(count=BATCH, block_ms=block_ms or None)
+
+    def _claimed_entries(self) -> list[Entry]:
+        """What a dead consumer left behind, page by page; what waits here is not dead."""
+        claimed = [entry for entry in self.store.claim_abandoned() if entry[0] not in self._handling]
+        if not claimed:
+            self._claimed_ms = self.clock.now_ms()
+        return claimed
 
     def _pending_entries(self) -> list[Entry]:
         """What was ours before this start and never acknowledged comes first (incident I49)."""
@@ -147,35 +133,46 @@ class Desk:
         return issued
 
     def _prepare(self, job: Job) -> Issue | None:
-        """The verdict to issue, or None when the plan was passed over or parked."""
-        memory, now_ms, mono_ns = self.memory, self.clock.now_ms(), self.clock.mono_ns()
+        """The verdict to issue, or None when the plan was passed over or waits."""
+        memory, now_ms = self.memory, self.clock.now_ms()
         state = job.state or believed_state(memory, job.plan.symbol)
-        if job.state is not None and self._settled(job, state, now_ms):
-            self.store.pass_over(job.entry_id)
-            self._handling.discard(job.entry_id)
+        try:
+            if job.state is not None and self._settled(job, state, now_ms):
+                self.store.pass_over(job.entry_id)
+                self._handling.discard(job.entry_id)
+                return None
+            facts = self._facts(job.plan, state, now_ms)
+        except EVALUATION_ERRORS as error:
+            facts, decision = Facts(now_ms, job.plan, None, None, None, Context()), self._failed(job, error)
+        else:
+            decision = self._decision(job, facts)
+        if self.waiting.take_in(job, facts, decision):
             return None
-        facts, decision = self._evaluate(job, state, now_ms, mono_ns)
-        if self._park(job, facts, decision, now_ms):
-            return None
-        nonce = self.new_nonce()
-        stamp = Stamp(memory.venue, now_ms, now_ms + memory.policy.permit_ttl_ms, nonce)
+        stamp = Stamp(memory.venue, now_ms, now_ms + memory.policy.permit_ttl_ms, self.new_nonce())
         origin = Origin(job.entry_id, job.published_ms, job.read_ms, memory.instance, __version__)
         return Issue(decision=decision, facts=facts, state=state, stamp=stamp, origin=origin)
 
-    def _evaluate(self, job: Job, state: State, now_ms: int, mono_ns: int) -> tuple[Facts, Decision]:
-        run_id = self.store.link.run_id
-        facts = facts_of(job.plan, state, self.memory, now_ms=now_ms, mono_ns=mono_ns, run_id=run_id)
+    def _facts(self, plan: Plan, state: State, now_ms: int) -> Facts:
+        return facts_of(plan, state, self.memory, now_ms=now_ms, mono_ns=self.clock.mono_ns(),
+                        run_id=self.store.link.run_id)
+
+    def _decision(self, job: Job, facts: Facts) -> Decision:
+        if job.attempts > ATTEMPTS:
+            return self._failed(job, None)
         try:
-            if job.attempts > ATTEMPTS:
-                raise ArithmeticError("the facts kept moving")
-            return facts, decide(facts, self.memory.policy)
-        except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError) as error:
-            log.exception("evaluation.failed", extra={"fields": {"plan_id": job.plan.plan_id}})
-            return facts, _failed(error, self.memory.policy.poll_ms)
+            return decide(facts, self.memory.policy)
+        except EVALUATION_ERRORS as error:
+            return self._failed(job, error)
+
+    def _failed(self, job: Job, error: Exception | None) -> Decision:
+        """A denial like any other; what is wrong stands in the log. No error: the facts never stood still."""
+        log.error("evaluation.failed", exc_info=error, extra={"fields": {
+            "plan_id": job.plan.plan_id, "symbol": job.plan.symbol, "attempts": job.attempts}})
+        return evaluation_failed(self.memory.policy)
 
     def _settled(self, job: Job, state: State, now_ms: int) -> bool:
         """Whether the entry needs no verdict: dealt with already, or a repetition of a settled plan."""
-        if state.plan_taken:
+        if state.plan_taken not in ("", UNREADABLE):
             self.hooks.republished()
             return True
         mark = read_mark(state.mark)
@@ -194,7 +191,7 @@ class Desk:
         """Whether the plan's own ALLOW is still open: then its repetition changes nothing."""
         if state.open != f"{plan.plan_id} {nonce}":
             return False
-        facts = facts_of(plan, state, self.memory, now_ms=now_ms, mono_ns=self.clock.mono_ns(), run_id=state.run_id)
+        facts = self._facts(plan, state, now_ms)
         amt = facts.snapshot.amt if facts.snapshot else None
         phase, _, _ = phase_of(state, policy=self.memory.policy, now_ms=now_ms, amt=amt,
                                rev=facts.book.rev if facts.book else None)
@@ -232,51 +229,13 @@ class Desk:
         self.hooks.verdict(plan.symbol, reason=decision.reason, latency_s=max(latency_ms, 0) / 1000,
                            evaluation_s=max(server_ms - job.read_ms, 0) / 1000)
 
-    # -- waiting ----------------------------------------------------------------------------------------------
-
-    def _park(self, job: Job, facts: Facts, decision: Decision, now_ms: int) -> bool:
-        """Put the plan aside if a moment's wait can change the verdict; each cause is waited for once."""
-        cause, wait_ms = self._worth_waiting(facts, decision, now_ms)
-        if not cause or (job.waited_for == cause and now_ms >= job.wake_ms):
-            return False
-        if job.waited_for != cause:
-            job.waited_for, job.wake_ms = cause, now_ms + wait_ms
-        job.polls_seen = self._polls()
-        job.state = None if cause == "refresh" else job.state
-        if cause == "refresh":
-            self.memory.refresh_wanted.set()
-        self.parked.append(job)
-        return True
-
-    def _worth_waiting(self, facts: Facts, decision: Decision, now_ms: int) -> tuple[str, int]:
-        context = facts.context
-        if context.unbooked_results and decision.reason in (Reason.COOLDOWN_IN_FLIGHT, *_LEDGER_REASONS):
-            return "booking", BOOKING_WAIT_MS
-        stale = decision.reason == Reason.STALE_EXCHANGE_STATE or (
-            decision.reason == Reason.NO_EXCHANGE_SNAPSHOT and facts.snapshot is None and context.filters_read)
-        if stale and self.refresh_budget_ms and self.memory.ban_until_ms <= now_ms:
-            return "refresh", self.refresh_budget_ms
-        return "", 0
-
     def _due(self) -> list[Job]:
-        """Parked plans whose cause has gone or whose time is up."""
-        if not self.parked:
-            return []
-        now_ms, polls = self.clock.now_ms(), self._polls()
-        due = [j for j in self.parked if j.waited_for == "booking" or j.polls_seen != polls or now_ms >= j.wake_ms]
-        self.parked = [job for job in self.parked if job not in due]
+        """Waiting plans to be decided now; whether a result is booked, only the store knows."""
+        due = self.waiting.due(self.clock.now_ms())
         for job in due:
-            if job.waited_for == "booking":
+            if job.waited_for == BOOKING:
                 job.state = self.store.read_state(job.plan.symbol, job.plan.plan_id).state
         return due
-
-    def _polls(self) -> int:
-        poll = self.memory.last_poll
-        return poll.requested_mono_ns if poll else 0
-
-
-_LEDGER_REASONS = (Reason.LEDGER_MISSING, Reason.RECONCILE_REQUIRED_QTY_MISMATCH,
-                   Reason.RECONCILE_REQUIRED_SIDE_MISMATCH)
 
 
 def _gap(memory: Memory) -> str:
@@ -291,11 +250,3 @@ def _one_per_symbol(jobs: list[Job]) -> tuple[list[Job], list[Job]]:
         (rest if job.plan.symbol in seen else chosen).append(job)
         seen.add(job.plan.symbol)
     return chosen, rest
-
-
-def _failed(error: Exception, poll_ms: int) -> Decision:
-    """An error inside the evaluation is a denial like any other, with the error's kind and no more."""
-    finding = Finding("evaluation", False, type(error).__name__, None, None, Reason.EVALUATION_ERROR)
-    nothing: Decimal | None = None
-    return Decision(allow=False, reason=Reason.EVALUATION_ERROR, findings=(finding,), close_side="",
-                    requested_qty=nothing, safe_close_qty=nothing, retry_after_ms=poll_ms)

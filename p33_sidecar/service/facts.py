@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..core.model import HEDGE, Context, Facts, Plan, Snapshot
-from ..store.state import BookLine, State, phase_of, read_book, read_mark, read_snapshot
+from ..core.model import HEDGE, Context, Facts, Phase, Plan, Snapshot
+from ..store.state import UNREADABLE, BookLine, State, phase_of, read_book, read_mark, read_snapshot
 from .memory import NO_LINE, NO_SEEN, KeptBook, Memory, SeenSnapshot
 
 
@@ -18,7 +18,10 @@ def believed_state(memory: Memory, symbol: str) -> State:
 
 
 def facts_of(plan: Plan, state: State, memory: Memory, *, now_ms: int, mono_ns: int, run_id: str) -> Facts:
-    """The facts at `now_ms`, resting on `state` byte for byte. A stored book beyond reading is a tampered one."""
+    """The facts at `now_ms`, resting on `state` byte for byte. A stored book beyond reading is a tampered one.
+
+    Raises ValueError for a plan's mark beyond reading.
+    """
     symbol = plan.symbol
     seen = _seen(memory, symbol, state)
     kept = _kept(memory, symbol, state)
@@ -26,6 +29,8 @@ def facts_of(plan: Plan, state: State, memory: Memory, *, now_ms: int, mono_ns: 
     amt = snapshot.amt if snapshot else None
     phase, ends_ms, released_ms = phase_of(state, policy=memory.policy, now_ms=now_ms, amt=amt,
                                            rev=line.book.rev if line.book else None)
+    if state.plan_taken == UNREADABLE:
+        phase, ends_ms = Phase.TAKEN, now_ms + memory.policy.permit_ttl_ms
     mark = read_mark(state.mark)
     context = Context(
         in_scope=memory.in_scope(symbol) or _is_held(snapshot, line),
@@ -33,7 +38,7 @@ def facts_of(plan: Plan, state: State, memory: Memory, *, now_ms: int, mono_ns: 
         venue_ok=state.venue == memory.venue, store_restarted=memory.restarted or state.run_id != run_id,
         configured=memory.configured, filters_read=memory.filters is not None,
         hedge=memory.hedge_account or (snapshot is not None and snapshot.side == HEDGE),
-        tampered=bool(line.tampered) or state.view != "ok", gap=line.gap_since(_whole(state.gap)),
+        tampered=bool(line.tampered) or state.view != "ok", gap=_gap(line, state.gap),
         unsettled_orders=line.unsettled, unbooked_results=state.unbooked != "0",
         answered=mark is not None and mark.result_ms >= plan.entry_ms,
         phase=phase, phase_ends_ms=ends_ms, released_ms=released_ms,
@@ -67,6 +72,11 @@ def _is_held(snapshot: Snapshot | None, line: BookLine) -> bool:
     return on_exchange or (line.book is not None and line.book.amt != 0)
 
 
+def _gap(line: BookLine, since: str) -> bool:
+    """Whether results may be missing from the book; a mark that cannot be read does not say that there are none."""
+    return line.gap_since(int(since)) if since.isdigit() else bool(since)
+
+
 def _snapshot_age(seen: SeenSnapshot, now_ms: int, mono_ns: int) -> int | None:
     snapshot: Snapshot | None = seen.snapshot
     if snapshot is None:
@@ -81,7 +91,3 @@ def _order_age(kept: KeptBook, now_ms: int, mono_ns: int) -> int | None:
         return None
     age_ms = now_ms - book.last_order_ms
     return age_ms if kept.order_mono_ns is None else max(age_ms, (mono_ns - kept.order_mono_ns) // 1_000_000)
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isdigit() else 0

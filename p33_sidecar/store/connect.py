@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import StoreUnavailable
+from .line import Line
 
 CONNECT_TIMEOUT_S = 2.0
 NOT_DURABLE = "Redis keeps no append-only file: what it loses in a crash is lost to the ledger"
@@ -56,6 +57,10 @@ class Link:
         info = connection.read_response()
         text = info.decode() if isinstance(info, bytes) else info
         self.run_id = next((line[7:].strip() for line in text.splitlines() if line.startswith("run_id:")), "")
+
+    def line(self, *, timeout_s: float = 5.0, decode: bool = True) -> Line:
+        """A line that signs in as this link does and tells it the server's `run_id`."""
+        return Line(self, timeout_s=timeout_s, decode=decode)
 
     def own_connection(self) -> redis.Connection:
         """A signed-in connection outside the pool, for a `Line`; the one before is closed. Raises StoreUnavailable."""

@@ -13,13 +13,15 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hiredis
 import redis
 
 from ..errors import StoreUnavailable
-from .connect import Link
+
+if TYPE_CHECKING:
+    from .connect import Link
 
 BUFFER_BYTES = 65_536
 _NOT_YET = object()

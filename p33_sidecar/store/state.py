@@ -14,6 +14,8 @@ from ..core.model import HEDGE, Book, Phase, Policy, Snapshot
 from ..core.quantity import parse, side_of, text
 
 SEP = "\x1f"
+UNREADABLE = "!"
+"""What a key of another type reads as. It never means that there is none."""
 NO_MARK = SEP * 4
 NO_SNAPSHOT = SEP * 7
 NO_BOOK = SEP * 10
@@ -157,32 +159,37 @@ def view_of(book: Book) -> dict[str, str]:
 
 
 def read_issued(line: str) -> Issued | None:
+    """The symbol's last ALLOW; None for none, and for a line that cannot be read."""
     parts = line.split(" ")
-    if len(parts) != 6:
+    if len(parts) != 6 or not (parts[2].isdigit() and parts[3].isdigit()):
         return None
     return Issued(parts[0], parts[1], int(parts[2]), int(parts[3]), parts[4], parts[5])
 
 
 def read_mark(line: str) -> Mark | None:
-    parts = line.split(SEP)
-    if len(parts) != 5 or not any(parts):
+    """What is remembered of the plan; None for nothing. Raises ValueError for a mark that cannot be read."""
+    if line == NO_MARK:
         return None
-    return Mark(parts[0], parts[1], parts[2] == "1", parts[3], int(parts[4] or 0))
+    entry, outcome, retryable, nonce, result_ms = line.split(SEP)
+    return Mark(entry, outcome, retryable == "1", nonce, int(result_ms or 0))
 
 
 def phase_of(state: State, *, policy: Policy, now_ms: int, amt: Decimal | None,
              rev: int | None) -> tuple[Phase, int, int]:
-    """(phase, when it ends by itself, when it ended by time alone or 0) of the symbol (contract, chapter 2)."""
+    """(phase, when it ends by itself, when it ended by time alone or 0) of the symbol (contract, chapter 2).
+
+    What cannot be read counts as outstanding: an ALLOW that may be open, a taking that may be going on.
+    """
     issued = read_issued(state.issued)
     if issued is None:
-        return Phase.FREE, 0, 0
+        return (Phase.OPEN, now_ms + policy.permit_ttl_ms, 0) if state.issued else (Phase.FREE, 0, 0)
     nonce, _, rest = state.taken.partition(" ")
-    if nonce == issued.nonce:
+    if nonce in (issued.nonce, UNREADABLE):
         taken_ms = _taken_ms(rest, issued, now_ms)
         ends = taken_ms + policy.permit_ttl_ms + policy.cooldown_ms
         return (Phase.TAKEN, ends, 0) if now_ms < ends else (Phase.FREE, 0, ends)
-    still_open = state.open == f"{issued.plan_id} {issued.nonce}" and now_ms < issued.expires_ms
     same_facts = amt is not None and text(amt) == issued.amt and str(rev) == issued.rev
+    still_open = state.open in (f"{issued.plan_id} {issued.nonce}", UNREADABLE) and now_ms < issued.expires_ms
     return (Phase.OPEN, issued.expires_ms, 0) if still_open and same_facts else (Phase.FREE, 0, 0)
 
 

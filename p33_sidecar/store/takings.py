@@ -17,7 +17,6 @@ from ..core.quantity import text
 from ..errors import StoreUnavailable
 from . import keys, scripts
 from .connect import Link, store_errors
-from .line import Line
 
 SEARCHED_TAKINGS: Final = 512
 WRONG_TYPE: Final = b"\x00wrong type"
@@ -68,7 +67,7 @@ class Takings:
     """Permit pairs of one connection. Raises StoreUnavailable wherever Redis does not answer. For one thread."""
 
     def __init__(self, link: Link, *, patience_ms: int) -> None:
-        self.line = Line(link, timeout_s=patience_ms / 1000, decode=False)
+        self.line = link.line(timeout_s=patience_ms / 1000, decode=False)
         self._link, self._redis, self._patience_ms = link, link.redis, patience_ms
         self._seen_id = b"0-0"
 

@@ -17,7 +17,7 @@ from ..core.quantity import text
 from ..core.record import Origin, record_bytes
 from . import keys, scripts
 from .connect import Link, store_errors
-from .line import Command, Line
+from .line import Command
 from .state import Issued, State
 
 Entry = tuple[str, dict[str, str] | None]
@@ -49,7 +49,7 @@ class VerdictStore:
 
     def __init__(self, link: Link, *, plan_stream: str, result_stream: str, consumer: str, policy: Policy,
                  key: bytes | None) -> None:
-        self.link, self.line = link, Line(link)
+        self.link, self.line = link, link.line()
         self._redis = link.redis
         self._plans, self._results, self._consumer = plan_stream, result_stream, consumer
         self._policy, self._key = policy, key

@@ -151,10 +151,10 @@ class World:
             pass
 
     def decide(self) -> None:
-        """Handle everything there is, parked plans included."""
+        """Handle everything there is, waiting plans included."""
         self.desk.step(block_ms=1)
         for _ in range(2000):
-            if not self.desk.step(block_ms=1) and not self.desk.parked:
+            if not self.desk.step(block_ms=1) and not self.desk.waiting.jobs:
                 break
 
     # -- what others write ------------------------------------------------------------------------------------

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import fakeredis
+import redis
 
 from p33_sidecar.store.connect import Link, ServerClock
+from p33_sidecar.store.line import Command, Line
 
 START_MS = 1_769_301_000_000
 
@@ -72,12 +75,38 @@ class _Client(fakeredis.FakeRedis):
         return {"appendonly": "yes"}
 
 
+class FakeLine(Line):
+    """The line's two questions, put to a fake connection."""
+
+    def __init__(self, connection: redis.Connection) -> None:
+        self._connection = connection
+
+    def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies as the server gives them, errors among them."""
+        return [self._answer(command) for command in commands]
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _answer(self, command: Command) -> Any:
+        self._connection.send_command(*command)
+        try:
+            return self._connection.read_response()
+        except redis.ResponseError as error:
+            return error
+
+
 class FakeLink(Link):
     """A connection to the fake server. The process at its other end has the name it was given."""
 
     def __init__(self, store: FakeStore, *, decode: bool = True) -> None:
         self.store = store
         self.redis = _Client(server=store.server, decode_responses=decode, protocol=2)
+
+    def line(self, *, timeout_s: float = 5.0, decode: bool = True) -> FakeLine:
+        """Straight to the fake server; there is no socket to read from."""
+        client = _Client(server=self.store.server, decode_responses=decode, protocol=2)
+        return FakeLine(client.connection_pool.make_connection())
 
     @property
     def run_id(self) -> str:

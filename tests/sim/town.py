@@ -120,7 +120,7 @@ class Town:
             self.clock.pass_ms(min(max(due_ms, 1), left))
             if self.sidecar.poller.due_in_ms() == 0:
                 self.poll()
-            if self.sidecar.desk.parked:
+            if self.sidecar.desk.waiting.jobs:
                 self.decide()
 
     @contextlib.contextmanager

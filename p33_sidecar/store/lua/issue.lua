@@ -21,7 +21,7 @@ local recorded = redis.pcall('XADD', KEYS[12], '*', 'plan_id', ARGV[2], 'symbol'
 if type(recorded) == 'table' and recorded.err then
   return string.find(recorded.err, 'WRONGTYPE', 1, true) and {'wrong_type', KEYS[12]} or recorded
 end
-if s[12] == '!' then redis.call('DEL', KEYS[5]) end
+if s[12] == '!' then redis.call('PEXPIRE', KEYS[5], 0) end
 redis.call('HSET', KEYS[5], 'entry', ARGV[5], 'outcome', ARGV[7], 'retryable', ARGV[8], 'nonce', ARGV[9])
 redis.call('PEXPIRE', KEYS[5], ARGV[14])
 if ARGV[7] == 'ALLOW' then

@@ -1,0 +1,128 @@
+"""Keys that somebody overwrote with another type, or with nonsense: each denies by name, and only what rests on it.
+
+Incident I07, timeline T19, the sidecar's part: other programs wrote where only we should. After the key is mended
+the same symbol is allowed again; other symbols were never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from p33_sidecar.store import keys
+from tests.service.world import PLANS, RESULTS, World
+
+
+def _list(client: redis.Redis, key: str) -> None:
+    client.delete(key)
+    client.rpush(key, "junk")
+
+
+@pytest.fixture
+def two(redis_url: str) -> Iterator[World]:
+    """Two symbols with a position and an agreeing book each."""
+    world = World(redis_url, allowlist=frozenset({"BTCUSDT", "ETHUSDT"}))
+    world.exchange.amounts["ETHUSDT"] = "2.5"
+    yield world.open_books()
+    world.close()
+
+
+@pytest.mark.parametrize(("key", "verdict"), [
+    (keys.halt(), "halted"),
+    (keys.halt("BTCUSDT"), "halted"),
+    (keys.hold("BTCUSDT"), "reconcile_hold_active"),
+    (keys.VENUE, "venue_mismatch"),
+    (keys.RUN_ID, "store_restarted"),
+    (keys.snapshot("BTCUSDT"), "no_exchange_snapshot"),
+    (keys.ledger("BTCUSDT"), "ledger_tampered"),
+    (keys.book("BTCUSDT"), "ledger_tampered"),
+    (keys.GAP, "ledger_gap"),
+    (keys.CURSOR, "cooldown_in_flight"),
+    (RESULTS, "cooldown_in_flight"),
+    (keys.ISSUED, "permit_outstanding"),
+    (keys.taken("p1"), "permit_outstanding"),
+    (keys.plan("p1"), "evaluation_error"),
+    (keys.permit("p1"), "ALLOW 0.028"),
+    (keys.open_permit("BTCUSDT"), "ALLOW 0.028"),
+])
+def test_i07_key_of_another_type_is_answered_by_name(two: World, key: str, verdict: str) -> None:
+    """A LIST where we keep something else. Our permit's key, and the open one where none is open, are written over."""
+    _list(two.redis, key)
+    assert two.ask(plan_id="p1") == verdict
+    assert two.redis.xpending(PLANS, "p33")["pending"] == 0
+    (record,) = two.records(keys.DECISIONS)
+    assert (record["outcome"], record["reason"]) == (("ALLOW", None) if verdict[:5] == "ALLOW" else ("DENY", verdict))
+
+
+@pytest.mark.parametrize("key", [keys.snapshot("BTCUSDT"), keys.ledger("BTCUSDT"), keys.book("BTCUSDT"),
+                                 keys.taken("p1"), keys.plan("p1"), keys.halt("BTCUSDT"), keys.hold("BTCUSDT")])
+def test_i07_wrecked_symbol_stops_no_other(two: World, key: str) -> None:
+    """In one batch with it, another symbol's plan is allowed."""
+    _list(two.redis, key)
+    bad, good = two.publish(plan_id="p1"), two.publish("CLOSE_FULL", symbol="ETHUSDT")
+    two.decide()
+    assert not two.permit(bad)["allow"] and two.verdict(good) == "ALLOW 2.5"
+
+
+@pytest.mark.parametrize(("wreck", "verdict"), [
+    (lambda r: r.hset(keys.ISSUED, "BTCUSDT", "two words"), "permit_outstanding"),
+    (lambda r: r.hset(keys.ISSUED, "BTCUSDT", "a b c d e f"), "permit_outstanding"),
+    (lambda r: r.hset(keys.book("BTCUSDT"), "amt", "much"), "ledger_tampered"),
+    (lambda r: r.hset(keys.snapshot("BTCUSDT"), "position_amt", "nan"), "no_exchange_snapshot"),
+    (lambda r: r.hset(keys.snapshot("BTCUSDT"), "ts_ms", "yesterday"), "no_exchange_snapshot"),
+    (lambda r: r.set(keys.GAP, "some"), "ledger_gap"),
+    (lambda r: r.hset(keys.plan("p1"), "result_ms", "soon"), "evaluation_error"),
+    (lambda r: r.hset(keys.plan("p1"), mapping={"entry": "first", "outcome": "DENY"}), "evaluation_error"),
+], ids=["issued-words", "issued-numbers", "book", "amount", "time", "gap", "mark-result", "mark-entry"])
+def test_i07_nonsense_in_a_key_is_answered_by_name(two: World, wreck: Callable[[redis.Redis], object],
+                                                   verdict: str) -> None:
+    """The right type with a value that nobody of ours would write."""
+    wreck(two.redis)
+    assert two.ask(plan_id="p1") == verdict
+
+
+def test_wrecked_open_key_keeps_a_permit_outstanding(two: World) -> None:
+    """While an ALLOW may be open, a key that cannot be read does not say that it is not."""
+    assert two.ask() == "ALLOW 0.028"
+    _list(two.redis, keys.open_permit("BTCUSDT"))
+    assert two.ask() == "permit_outstanding"
+
+
+def test_wrecked_taken_key_of_the_open_permit_counts_as_taken(two: World) -> None:
+    """A taking that cannot be read may be going on: outstanding also after the permit's own end."""
+    first = two.publish()
+    two.decide()
+    _list(two.redis, keys.taken(first))
+    two.redis.delete(keys.open_permit("BTCUSDT"))
+    assert two.ask() == "permit_outstanding"
+
+
+def test_wrecked_mark_is_replaced_by_the_denial_and_the_plan_may_come_again(two: World) -> None:
+    """What was remembered of the plan is lost, so it is denied once, by name; published again it is judged afresh."""
+    _list(two.redis, keys.plan("p1"))
+    assert two.ask(plan_id="p1") == "evaluation_error"
+    assert two.permit("p1")["retryable"] and two.redis.type(keys.plan("p1")) == "hash"
+    assert two.ask(plan_id="p1") == "ALLOW 0.028"
+
+
+def test_mended_snapshot_allows_again(two: World) -> None:
+    """The next poll writes the snapshot anew."""
+    _list(two.redis, keys.snapshot("BTCUSDT"))
+    assert two.ask() == "no_exchange_snapshot"
+    two.poll()
+    assert two.ask() == "ALLOW 0.028"
+
+
+def test_verdict_without_a_place_for_its_record_is_not_given(two: World) -> None:
+    """A decisions stream of another type: nothing is written or acknowledged; mended, the plan gets its verdict."""
+    _list(two.redis, keys.DECISIONS)
+    plan = two.publish()
+    with pytest.raises(Exception, match=keys.DECISIONS):
+        two.decide()
+    assert two.verdict(plan) == "NONE" and not two.redis.exists(keys.plan(plan), keys.open_permit("BTCUSDT"))
+    two.redis.delete(keys.DECISIONS)
+    two.desk.reset()
+    two.decide()
+    assert two.verdict(plan) == "ALLOW 0.028"
