@@ -17,7 +17,6 @@ from ..store.books import BookStore, Change, Cursor, Unsettled, Wrecked
 from ..store.connect import ServerClock
 from ..store.result_stream import ResultStream
 from ..store.state import BookLine, entry_order
-from ..store.switches import event_json
 from ..store.verdicts import reject
 from .booking import Booked, Known, book_fate, book_result, names_of_fate
 from .gaps import Gaps
@@ -80,7 +79,7 @@ class Bookkeeper:
         memory = self.memory
         memory.reread_books.clear()
         lines = self.store.lines(self.store.symbols())
-        lines = {s: self._set_aside(s) if line is None or not line.ver else line for s, line in lines.items()}
+        lines = {s: self.views.set_aside(s) if line is None or not line.ver else line for s, line in lines.items()}
         for symbol in [s for s in memory.books if s not in lines]:
             del memory.books[symbol]
         for symbol, line in lines.items():
@@ -103,22 +102,14 @@ class Bookkeeper:
     def _list_unsettled(self, lines: dict[str, BookLine]) -> None:
         """Orders that a book waits for and that the list lacks, so that nobody would ask, are listed again."""
         listed = [order.symbol for order in self.store.unsettled()]
-        for symbol, line in lines.items():
-            if line.unsettled > listed.count(symbol):
+        for symbol in [s for s, line in lines.items() if line.unsettled > listed.count(s)]:
+            try:
                 orders = tuple(Unsettled(symbol, key, mark.plan_id, mark.order_id, mark.side, mark.reduce_only,
                                          mark.seen_ms, mark.client_id)
                                for key, _, mark in self.store.marks(symbol) if mark and not mark.settled)
-                self.store.change(Change(symbol=symbol, ver=line.ver, unsettled=orders))
-
-    def _set_aside(self, symbol: str) -> BookLine:
-        """Keys of the symbol that cannot be read make way for a book that a person has to settle."""
-        now_ms = self.clock.now_ms()
-        event = event_json("tampering", at_ms=now_ms, by=self.memory.instance, symbol=symbol, what="unreadable")
-        wrecked = self.store.set_aside(symbol, at_ms=now_ms, event=event)
-        if wrecked:
-            self.hooks.anomaly("book_unreadable")
-            log.error("book.unreadable", extra={"fields": {"symbol": symbol, "keys": wrecked}})
-        return self.store.line(symbol)
+                self.store.change(Change(symbol=symbol, ver=lines[symbol].ver, unsettled=orders))
+            except Wrecked:
+                self.views.set_aside(symbol)
 
     def _line(self, symbol: str) -> BookLine:
         return self.memory.books.get(symbol, NO_LINE).line
@@ -139,7 +130,7 @@ class Bookkeeper:
                     return True
                 self.memory.keep_book(result.symbol, self.store.line(result.symbol))
             except Wrecked:
-                self.memory.keep_book(result.symbol, self._set_aside(result.symbol))
+                self.views.set_aside(result.symbol)
             if self.stream.cursor() != self.cursor:
                 return False
         return False
@@ -176,7 +167,7 @@ class Bookkeeper:
                 if not self._settle(order, state):
                     self.memory.reread_books.set()
             except Wrecked:
-                self.memory.keep_book(order.symbol, self._set_aside(order.symbol))
+                self.views.set_aside(order.symbol)
             done += 1
         return done
 

@@ -12,7 +12,7 @@ import logging
 from ..errors import ExchangeUnavailable
 from ..exchange import Exchange
 from ..store import canary, keys, switches
-from ..store.books import BookStore
+from ..store.books import BookStore, Wrecked
 from ..store.connect import ServerClock, is_durable
 from ..store.positions import PositionStore
 from .fates import Fates
@@ -98,5 +98,8 @@ class Clerk:
                 return
             self._forget_ms, self._to_forget = now_ms, list(self.memory.books)
         if self._to_forget:
-            horizon_ms = now_ms - KEEP_ORDERS_MS
-            self.books.forget(self._to_forget.pop(), horizon_ms=horizon_ms, seen_before_ms=horizon_ms - CLOCKS_APART_MS)
+            symbol, horizon_ms = self._to_forget.pop(), now_ms - KEEP_ORDERS_MS
+            try:
+                self.books.forget(symbol, horizon_ms=horizon_ms, seen_before_ms=horizon_ms - CLOCKS_APART_MS)
+            except Wrecked as wrecked:
+                log.error("orders.unreadable", extra={"fields": {"symbol": symbol, "key": wrecked.key}})

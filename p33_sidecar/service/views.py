@@ -1,7 +1,7 @@
 """The ledger's hashes: views of the books, renewed while the service runs, rebuilt where they are gone.
 
-A hash that somebody else changed is never put right in silence: its symbol is denied until a person settles it, even
-if the writer puts the old value back.
+What somebody else changed is never put right in silence: its symbol is denied until a person settles it, even if the
+writer puts the old value back. A book, or its orders, that cannot be read at all make way for one that says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from ..store.books import BookStore, Change
 from ..store.connect import ServerClock
 from ..store.state import BookLine
-from ..store.switches import add_event
+from ..store.switches import add_event, event_json
 from .hooks import Hooks
 from .memory import Memory
 
@@ -41,12 +41,26 @@ class Views:
             self._round_ms, self._to_renew = now_ms, list(self.memory.books)
         chunk, self._to_renew = self._to_renew[:CHUNK], self._to_renew[CHUNK:]
         lines = {symbol: self.memory.books[symbol].line for symbol in chunk if symbol in self.memory.books}
-        gone, changed = self.store.renew_views(lines)
-        for symbol in gone:
+        found = self.store.renew_views(lines)
+        for symbol in found.wrecked:
+            self.set_aside(symbol)
+        for symbol in set(found.gone) - set(found.wrecked):
             if not self.store.rebuild_view(symbol, lines[symbol]):
                 self.memory.reread_books.set()
-        for symbol in changed:
+        for symbol in set(found.changed) - set(found.wrecked):
             self.flag(symbol, lines[symbol])
+
+    def set_aside(self, symbol: str) -> BookLine:
+        """Keys of the symbol that cannot be read make way for a book that a person has to settle."""
+        now_ms = self.clock.now_ms()
+        event = event_json("tampering", at_ms=now_ms, by=self.memory.instance, symbol=symbol, what="unreadable")
+        wrecked = self.store.set_aside(symbol, at_ms=now_ms, event=event)
+        if wrecked:
+            self.hooks.anomaly("book_unreadable")
+            log.error("book.unreadable", extra={"fields": {"symbol": symbol, "keys": wrecked}})
+        line = self.store.line(symbol)
+        self.memory.keep_book(symbol, line)
+        return line
 
     def flag(self, symbol: str, line: BookLine) -> None:
         """Deny the symbol from now on, once, with an event."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 import redis
@@ -34,6 +35,14 @@ class Wrecked(Exception):
     def __init__(self, key: str) -> None:
         super().__init__(f"{key} cannot be read")
         self.key = key
+
+
+class Views(NamedTuple):
+    """Symbols whose ledger hash is gone, or changed by somebody else, or whose orders are of another type."""
+
+    gone: list[str] = []
+    changed: list[str] = []
+    wrecked: list[str] = []
 
 
 class BookStore:
@@ -87,11 +96,19 @@ class BookStore:
         return int(horizon) if horizon.isdigit() else 0, found
 
     def marks(self, symbol: str) -> Iterator[tuple[str, str, OrderMark | None]]:
-        """(key, mark as written, mark) of every order of the symbol; None for one that cannot be read."""
+        """(key, mark as written, mark) of every order of the symbol; None for one that cannot be read.
+
+        Raises Wrecked where the key holds no orders at all.
+        """
         with store_errors():
-            for key, raw in self.redis.hscan_iter(keys.orders(symbol), count=_PAGE):
-                if not raw.startswith(POINTER):
-                    yield key, raw, _mark(raw)
+            try:
+                for key, raw in self.redis.hscan_iter(keys.orders(symbol), count=_PAGE):
+                    if not raw.startswith(POINTER):
+                        yield key, raw, _mark(raw)
+            except redis.ResponseError as error:
+                if "WRONGTYPE" in str(error):
+                    raise Wrecked(keys.orders(symbol)) from error
+                raise
 
     def unsettled(self) -> list[Unsettled]:
         """Every order whose fate is open. An entry that cannot be read is passed over: its book still says so."""
@@ -121,20 +138,24 @@ class BookStore:
             raise redis.ResponseError(f"{reply[1]} holds another type of value: nothing can be booked")
         return reply[1] if reply[0] == "booked" else None
 
-    def renew_views(self, lines: dict[str, BookLine]) -> tuple[list[str], list[str]]:
-        """Renew the ledger hashes' life; (symbols whose hash is gone, symbols whose hash somebody else changed)."""
+    def renew_views(self, lines: dict[str, BookLine]) -> Views:
+        """Renew the ledger hashes' life, and say which symbols' keys are not what we wrote."""
         names = [symbol for symbol, line in lines.items() if line.book]
         if not names:
-            return [], []
+            return Views()
         with store_errors():
             pipe = self.redis.pipeline(transaction=False)
             for symbol in names:
                 pipe.hgetall(keys.ledger(symbol))
                 pipe.pexpire(keys.ledger(symbol), keys.LEDGER_TTL_MS)
-            replies = pipe.execute(raise_on_error=False)[::2]
-        gone = [s for s, seen in zip(names, replies, strict=True) if seen == {}]
-        changed = [s for s, seen in zip(names, replies, strict=True) if seen != {} and seen != view_of(lines[s].book)]
-        return gone, changed
+                pipe.type(keys.orders(symbol))
+            replies = pipe.execute(raise_on_error=False)
+        seen = dict(zip(names, replies[::3], strict=True))
+        kinds = dict(zip(names, replies[2::3], strict=True))
+        return Views(
+            gone=[s for s in names if seen[s] == {}],
+            changed=[s for s in names if seen[s] != {} and seen[s] != view_of(lines[s].book)],
+            wrecked=[s for s in names if kinds[s] not in ("hash", "none")])
 
     def rebuild_view(self, symbol: str, line: BookLine) -> bool:
         """Write the ledger's hash from the book, as an unchanged version of it. False: the book had moved."""
@@ -166,9 +187,11 @@ class BookStore:
         wrong = []
         if self.lines([symbol])[symbol] is None:
             wrong.append(keys.book(symbol))
-        with store_errors():
-            if self.redis.type(keys.orders(symbol)) == "hash" and any(m is None for _, _, m in self.marks(symbol)):
+        try:
+            if any(mark is None for _, _, mark in self.marks(symbol)):
                 wrong.append(keys.orders(symbol))
+        except Wrecked as found:
+            wrong.append(found.key)
         return wrong
 
     def _keys(self, change: Change) -> list[str]:

@@ -18,7 +18,7 @@ from ..core.ledger import OrderMark
 from ..core.model import Book, Phase, Policy
 from ..core.quantity import ZERO, text, total
 from ..errors import P33Error
-from .books import BookStore, Change, JournalEntry, Unsettled
+from .books import BookStore, Change, JournalEntry, Unsettled, Wrecked
 from .reading import Reading, Standing
 from .state import BookLine
 from .switches import add_event
@@ -90,7 +90,11 @@ class Settler:
             waiting = not_free(standing, self.policy, orders=orders)
             if waiting and not force:
                 raise SettlingRefused(waiting, forcible=True)
-            if self._write(standing, amt, opened_ms, orders, person):
+            try:
+                written = self._write(standing, amt, opened_ms, orders, person)
+            except Wrecked as wrecked:
+                raise SettlingRefused([f"{wrecked}; the running sidecar sets it aside"], forcible=False) from wrecked
+            if written:
                 return self._report(standing, amt, orders, person, waiting)
         raise SettlingRefused([f"the book of {symbol} keeps changing; try again"], forcible=False)
 

@@ -66,11 +66,15 @@ class Keeping:
     # -- what happens -----------------------------------------------------------------------------------------
 
     def poll(self, amt: str | None = "0.038", **others: str) -> Self:
+        """A good reply asked for now, and what is made of it."""
+        self.say(amt, **others)
+        return self.book()
+
+    def say(self, amt: str | None = "0.038", **others: str) -> None:
         """A good reply asked for now. None: the symbol is not in it."""
         amounts = ({} if amt is None else {"BTCUSDT": amt}) | others
         self.memory.positions = {symbol: Decimal(said) for symbol, said in amounts.items()}
         self.memory.last_poll = self.memory.last_good_poll = Poll("ok", self.clock.ms, self.clock.ms, self.clock.ns)
-        return self.book()
 
     def opened(self, amt: str = "0.038", **others: str) -> Self:
         """Two agreeing replies, half a second apart, and a second after them."""

@@ -1,0 +1,156 @@
+"""Keys that somebody spoiled: the symbol is denied by name and said aloud, everybody else is booked and allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+
+import pytest
+import redis
+
+from p33_sidecar.store import keys
+from p33_sidecar.store.reading import Reading
+from p33_sidecar.store.settling import Person, Settler, SettlingRefused
+from tests.service.keeping import Keeping
+from tests.service.world import PLANS, RESULTS, World
+
+Wreck = Callable[[redis.Redis, str], None]
+
+
+def another_type(key: Callable[[str], str]) -> Wreck:
+    def wreck(client: redis.Redis, symbol: str) -> None:
+        client.delete(key(symbol))
+        client.rpush(key(symbol), "what is this")
+    return wreck
+
+
+def field(key: Callable[[str], str], name: str, value: str) -> Wreck:
+    return lambda client, symbol: client.hset(key(symbol), name, value)
+
+
+WRECKS: dict[str, Wreck] = {
+    "book of another type": another_type(keys.book),
+    "book without sense": field(keys.book, "amt", "about a half"),
+    "book with a broken number": field(keys.book, "rev", "x"),
+    "book gone": lambda client, symbol: client.delete(keys.book(symbol)),
+    "orders of another type": another_type(keys.orders),
+    "an order's JSON spoilt": field(keys.orders, "id 8389765", "{"),
+}
+
+
+@pytest.fixture
+def opened(redis_url: str) -> Iterator[Keeping]:
+    """BTCUSDT at 0.038 and one fill of 0.004 booked, TRXUSDT at 120."""
+    built = Keeping(redis_url, scope="BTCUSDT TRXUSDT").opened("0.038", TRXUSDT="120")
+    built.result("0.004")
+    yield built.book()
+    built.close()
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("name", WRECKS)
+def test_a_wrecked_symbol_stands_in_nobody_elses_way(opened: Keeping, name: str, restart: bool) -> None:
+    """Its keys are set aside under another name, its book waits for a person; the other symbol's results are booked."""
+    before = opened.redis.keys("quantum:p33:wrecked:*")
+    WRECKS[name](opened.redis, "BTCUSDT")
+    opened = opened.again() if restart else opened
+    opened.result("0.004", timestamp=str(opened.clock.ms // 1000 - 1))
+    opened.result("1", symbol="TRXUSDT", order_id="7")
+    opened.memory.reread_books.set()
+    opened.book()
+    assert opened.amt("TRXUSDT") == "119"
+    line = opened.line()
+    assert "could not be read" in line.tampered
+    assert before == []
+    assert len(opened.redis.keys("quantum:p33:wrecked:*")) == (0 if name == "book gone" else 1)
+    (event,) = opened.events("tampering")
+    assert (event["symbol"], event["what"]) == ("BTCUSDT", "unreadable")
+    assert ("anomaly", "book_unreadable") in opened.hooks.seen
+    assert opened.redis.xlen(keys.REJECTED) == 0
+    opened.clock.pass_ms(1_000)
+    opened.opened("0.034")
+    assert "could not be read" in opened.line().tampered, "nothing heals it but a person"
+    opened.close()
+
+
+@pytest.mark.parametrize("name", WRECKS)
+def test_an_old_result_told_after_the_wreck_is_not_booked_again(opened: Keeping, name: str) -> None:
+    """What was known of the orders may be lost: results from before are late, whatever a person made of the book."""
+    stamp = str(opened.clock.ms // 1000 - 1)
+    WRECKS[name](opened.redis, "BTCUSDT")
+    opened.memory.reread_books.set()
+    opened.book()
+    amt = opened.redis.hget(keys.book("BTCUSDT"), "amt")
+    opened.clock.pass_ms(60_000)
+    opened.result("0.004", timestamp=stamp)
+    opened.book()
+    assert opened.redis.hget(keys.book("BTCUSDT"), "amt") == amt
+
+
+@pytest.mark.parametrize("key", [keys.open_permit, lambda s: keys.plan("p9"), lambda s: keys.ISSUED, keys.ledger,
+                                 lambda s: keys.taken("p9")], ids=["open", "plan", "issued", "ledger", "taken"])
+def test_a_spoilt_key_beside_the_book_does_not_stop_a_booking(opened: Keeping, key) -> None:
+    """A permit that cannot be read is none; the fill, its mark and its journal entry are there."""
+    opened.redis.delete(key("BTCUSDT"))
+    opened.redis.rpush(key("BTCUSDT"), "x")
+    opened.result("0.010", order_id="9", plan_id="p9")
+    opened.book()
+    assert opened.redis.hget(keys.book("BTCUSDT"), "amt") == "0.024"
+    assert opened.redis.hexists(keys.orders("BTCUSDT"), "id 9")
+
+
+@pytest.mark.parametrize("key", [keys.JOURNAL, keys.UNSETTLED, keys.BOOKS])
+def test_a_shared_key_of_another_type_stops_bookings_before_the_first_write(opened: Keeping, key: str) -> None:
+    """Fail closed: nothing of the booking is there, and when the key is gone the fill is booked, once."""
+    opened.result("0.001", order_id="8", status="PARTIALLY_FILLED", plan_id="p8")
+    opened.book()
+    opened.redis.rename(key, "aside")
+    opened.redis.set(key, "x")
+    opened.result("0.010", order_id="9")
+    with pytest.raises(redis.ResponseError, match=key):
+        opened.book()
+    assert not opened.redis.hexists(keys.orders("BTCUSDT"), "id 9")
+    opened.redis.rename("aside", key)
+    assert opened.book().amt() == "0.023"
+    assert len(opened.journal("fill")) == 3
+
+
+def test_orders_of_another_type_are_noticed_without_a_result(opened: Keeping) -> None:
+    """By the round that looks at the hashes; a person's adoption is refused by name until then."""
+    WRECKS["orders of another type"](opened.redis, "BTCUSDT")
+    settler = Settler(opened.redis, reading=Reading(opened.redis, plan_stream=PLANS, result_stream=RESULTS),
+                      policy=opened.memory.policy)
+    with pytest.raises(SettlingRefused, match=keys.orders("BTCUSDT")):
+        settler.adjust("BTCUSDT", Decimal(1), person=Person("me", "why"), force=True)
+    opened.clock.pass_ms(20_000)
+    opened.book()
+    assert "could not be read" in opened.line().tampered
+    settler.adjust("BTCUSDT", Decimal(1), person=Person("me", "why"), force=True)
+    assert (opened.amt(), opened.line().tampered) == ("1", "")
+
+
+# -- verdicts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WRECKS)
+def test_verdicts_of_a_wrecked_symbol_and_of_another(redis_url: str, name: str) -> None:
+    """Never allowed, `ledger_tampered` from the bookkeeper's turn on until a person adopts; the other is allowed."""
+    world = World(redis_url, allowlist=frozenset({"BTCUSDT", "ETHUSDT"}))
+    world.exchange.amounts["ETHUSDT"] = "1"
+    world.open_books()
+    world.result("foreign", qty="0.001")
+    world.exchange.amounts["BTCUSDT"] = "0.037"
+    world.poll()
+    WRECKS[name](world.redis, "BTCUSDT")
+    world.result("again", qty="0.001")
+    assert world.ask("PARTIAL_75") != "ALLOW 0.027"
+    assert world.ask("PARTIAL_75", symbol="ETHUSDT") == "ALLOW 0.75"
+    world.book()
+    world.poll()
+    assert world.ask("PARTIAL_75") == "ledger_tampered"
+    reading = Reading(world.redis, plan_stream=PLANS, result_stream=RESULTS)
+    Settler(world.redis, reading=reading, policy=world.policy).adopt("BTCUSDT", person=Person("me", "looked"))
+    world.memory.reread_books.set()
+    world.poll()
+    assert world.ask("PARTIAL_75") == "ALLOW 0.027"
+    world.close()
