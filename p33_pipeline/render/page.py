@@ -7,7 +7,7 @@ numbers and escaped names (`svg`). Times are UTC, amounts canonical text, money 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import jinja2
 from p33_sidecar.core.quantity import text
 
 ROOT = Path(__file__).parents[1]
+_WIDE = Context(prec=400)
+"""Room for a notional of any accepted amount and price."""
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -31,11 +33,6 @@ def amount(value: Decimal | None) -> str:
 def utc(ms: int | None) -> str:
     """A moment to the second."""
     return "–" if ms is None else datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def clock(ms: int) -> str:
-    """A moment of a day that is known."""
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%H:%M:%S")
 
 
 def span(ms: int | None) -> str:
@@ -62,6 +59,11 @@ def money(cents: int | None) -> str:
     return f"{sign}{cents // 100:,}.{cents % 100:02}"
 
 
+def usdt(value: Decimal | None) -> str:
+    """A notional to the cent, as `1,234.56`; the exact one stands in the CSV and the JSON."""
+    return "–" if value is None else f"{value.quantize(Decimal('0.01'), ROUND_HALF_EVEN, _WIDE):,f}"
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 break`, `3 breaks`, `no breaks`."""
     word = one if number == 1 else many or f"{one}s"
@@ -71,5 +73,5 @@ def counted(number: int, one: str, many: str = "") -> str:
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(ROOT), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
     lstrip_blocks=True)
-_ENVIRONMENT.filters |= {"amount": amount, "utc": utc, "clock": clock, "span": span, "money": money}
+_ENVIRONMENT.filters |= {"amount": amount, "utc": utc, "span": span, "money": money, "usdt": usdt}
 _ENVIRONMENT.globals["counted"] = counted

@@ -1,0 +1,133 @@
+"""What the report shows beside the findings: accounts over time, denials by hour, how fresh the snapshots were.
+
+Questions to the archive's tables, answered by DuckDB; nothing is judged. Amounts stay decimals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import msgspec
+
+HOUR_MS = 3_600_000
+
+Point = tuple[int, Decimal]
+"""From this moment on (ms) an account holds this amount."""
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """A symbol's three accounts as steps in time. One that was never opened has no points."""
+
+    symbol: str
+    exchange: tuple[Point, ...]
+    ledger: tuple[Point, ...]
+    redis: tuple[Point, ...]
+
+
+class Hour(msgspec.Struct, frozen=True):
+    """One hour: verdicts, denials by reason, polls, and the longest time between two good ones."""
+
+    begin_ms: int
+    allows: int = 0
+    denials: dict[str, int] = {}
+    good_polls: int = 0
+    failed_polls: int = 0
+    longest_gap_ms: int | None = None
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Everything the page draws that is not a finding."""
+
+    timelines: tuple[Timeline, ...]
+    hours: tuple[Hour, ...]
+
+    @property
+    def denials(self) -> list[tuple[str, int]]:
+        """(reason, how many), most frequent first."""
+        total: dict[str, int] = {}
+        for hour in self.hours:
+            for reason, count in hour.denials.items():
+                total[reason] = total.get(reason, 0) + count
+        return sorted(total.items(), key=lambda item: (-item[1], item[0]))
+
+    @property
+    def allows(self) -> int:
+        return sum(hour.allows for hour in self.hours)
+
+
+def facts_of(db: duckdb.DuckDBPyConnection, *, from_ms: int, to_ms: int, symbols: Sequence[str],
+             ledger: Mapping[str, Iterable[Any]], redis: Mapping[str, Iterable[Any]]) -> Facts:
+    """The facts of a range. `db` knows `decisions` and `snapshots`; the accounts' steps carry `at_ms` and `amt`."""
+    exchange = _exchange(db, from_ms, to_ms, symbols)
+    timelines = tuple(
+        Timeline(symbol, tuple(exchange.get(symbol, ())), _within(ledger.get(symbol, ()), from_ms, to_ms),
+                 _within(redis.get(symbol, ()), from_ms, to_ms))
+        for symbol in symbols)
+    return Facts(timelines, _hours(db, from_ms, to_ms))
+
+
+def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
+              symbols: Sequence[str]) -> dict[str, list[Point]]:
+    """What the good polls said of the symbols, where it changed."""
+    rows = db.execute("""
+        WITH polls AS (
+            SELECT epoch_ms(requested_at) AS at_ms, positions, unknown_symbols FROM snapshots
+            WHERE outcome = 'ok' AND epoch_ms(requested_at) >= $begin AND epoch_ms(requested_at) < $end
+        ), held AS (
+            SELECT at_ms, p.symbol AS symbol, p.position_amt AS amt
+            FROM (SELECT at_ms, unnest(positions) AS p FROM polls)
+        ), seen AS (
+            SELECT s.symbol, p.at_ms, CASE WHEN h.symbol IS NULL THEN 0::DECIMAL(38,18) ELSE h.amt END AS amt
+            FROM polls p CROSS JOIN (SELECT unnest($symbols::VARCHAR[]) AS symbol) s
+            LEFT JOIN held h ON h.symbol = s.symbol AND h.at_ms = p.at_ms
+            WHERE NOT list_contains(coalesce(p.unknown_symbols, []), s.symbol)
+        )
+        SELECT symbol, at_ms, amt FROM seen WHERE amt IS NOT NULL
+        QUALIFY amt IS DISTINCT FROM lag(amt) OVER (PARTITION BY symbol ORDER BY at_ms) ORDER BY symbol, at_ms
+        """, {"begin": from_ms, "end": to_ms, "symbols": list(symbols)}).fetchall()
+    found: dict[str, list[Point]] = {}
+    for symbol, at_ms, amt in rows:
+        found.setdefault(symbol, []).append((at_ms, amt))
+    return found
+
+
+def _within(steps: Iterable[Any], from_ms: int, to_ms: int) -> tuple[Point, ...]:
+    """The account's steps in the range, and what it held when the range began."""
+    before: list[Point] = []
+    inside: list[Point] = []
+    for step in steps:
+        if step.at_ms <= from_ms:
+            before = [(from_ms, step.amt)]
+        elif step.at_ms < to_ms:
+            inside.append((step.at_ms, step.amt))
+    return (*before, *inside)
+
+
+def _hours(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int) -> tuple[Hour, ...]:
+    """Every hour that the range touches, empty ones too."""
+    span = {"begin": from_ms, "end": to_ms}
+    verdicts = db.execute(f"""
+        SELECT epoch_ms(decided_at) // {HOUR_MS} * {HOUR_MS}, outcome, reason, count(*) FROM decisions
+        WHERE epoch_ms(decided_at) >= $begin AND epoch_ms(decided_at) < $end GROUP BY ALL""", span).fetchall()  # noqa: S608
+    polls = db.execute(f"""
+        WITH good AS (
+            SELECT epoch_ms(requested_at) AS at_ms, outcome = 'ok' AS ok FROM snapshots
+            WHERE epoch_ms(requested_at) >= $begin AND epoch_ms(requested_at) < $end
+        ), gaps AS (
+            SELECT *, CASE WHEN ok THEN at_ms - max(CASE WHEN ok THEN at_ms END) OVER (
+                ORDER BY at_ms ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) END AS gap_ms FROM good
+        )
+        SELECT at_ms // {HOUR_MS} * {HOUR_MS}, count_if(ok), count_if(NOT ok), max(gap_ms) FROM gaps GROUP BY 1
+        """, span).fetchall()  # noqa: S608 - a number of ours
+    seen = {begin: rest for begin, *rest in polls}
+    hours = []
+    for begin in range(from_ms // HOUR_MS * HOUR_MS, to_ms, HOUR_MS):
+        here = [row[1:] for row in verdicts if row[0] == begin]
+        good, failed, gap_ms = seen.get(begin, (0, 0, None))
+        hours.append(Hour(begin, sum(n for outcome, _, n in here if outcome == "ALLOW"),
+                          {reason or "unknown": n for outcome, reason, n in here if outcome == "DENY"},
+                          good, failed, gap_ms))
+    return tuple(hours)

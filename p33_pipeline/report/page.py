@@ -1,0 +1,88 @@
+"""The report as one HTML file: opens offline, prints, and stays below two megabytes whatever was found.
+
+Every break stands in the table. The ids behind a break are listed for the dearest ones, and only those are linked,
+so that no link is dead; for all of them they stand in the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from markupsafe import Markup, escape
+
+from p33_pipeline.audit.findings import Break
+from p33_pipeline.render.page import amount, render, span, usdt, utc
+from p33_pipeline.report.picture import POINTS_IN_ALL, denials_svg, freshness_svg, hours_svg, timeline_svg
+from p33_pipeline.report.report import Report
+
+EVIDENCE_BYTES: Final = 200_000
+FINDINGS_SHOWN: Final = 1_000
+OPEN_SHOWN: Final = 100
+SHADES_IN_ALL: Final = 6_000
+
+
+def page(report: Report) -> bytes:
+    """The file's bytes."""
+    breaks = sorted(report.audit.breaks, key=lambda b: (-b.notional, b.opened_ms, b.break_id))
+    evident = _evident(breaks)
+    linked = frozenset(break_id for break_id, _ in evident)
+    return render(
+        "report/report.html", r=report, audit=report.audit, breaks=breaks, evident=evident,
+        timelines=_timelines(report), hours=hours_svg(from_ms=report.audit.from_ms, to_ms=report.audit.to_ms),
+        denials=denials_svg(report.facts.hours),
+        freshness=freshness_svg(report.facts.hours), rows=_rows(report, breaks, linked),
+        open_rows=_rows(report, report.open_breaks[:OPEN_SHOWN], linked, named=False), shown=FINDINGS_SHOWN,
+        open_shown=OPEN_SHOWN)
+
+
+def _evident(breaks: list[Break]) -> list[tuple[str, list[str]]]:
+    """(break id, its ids by kind) of the first breaks that have any, as many as fit."""
+    shown, left = [], EVIDENCE_BYTES
+    for found in breaks:
+        e = found.evidence
+        kinds = [" ".join(ids) for ids in (e.trade_ids, e.order_ids, e.plan_ids, e.decision_ids)]
+        left -= sum(map(len, kinds)) + 150
+        if left < 0:
+            break
+        if any(kinds):
+            shown.append((found.break_id, kinds))
+    return shown
+
+
+def _timelines(report: Report) -> list[tuple[str, Markup]]:
+    audit, lines = report.audit, report.facts.timelines
+    points = max(12, min(150, POINTS_IN_ALL // max(len(lines), 1)))
+    shades: dict[str, list[tuple[int, int | None]]] = {}
+    for found in audit.breaks:
+        shades.setdefault(found.symbol, []).append((found.opened_ms, found.closed_ms))
+    most = max(8, min(60, SHADES_IN_ALL // max(len(lines), 1)))
+    return [(line.symbol, timeline_svg(line, _joined(shades.get(line.symbol, ()), most), from_ms=audit.from_ms,
+                                       to_ms=audit.to_ms, points=points)) for line in lines]
+
+
+def _joined(spans: Iterable[tuple[int, int | None]], most: int) -> list[tuple[int, int | None]]:
+    """At most `most` of them: what is more is drawn as longer ones, each from a first to a last."""
+    ordered = sorted(spans, key=lambda s: s[0])
+    size = -(-len(ordered) // most)
+    if size <= 1:
+        return ordered
+    groups = [ordered[i:i + size] for i in range(0, len(ordered), size)]
+    return [(group[0][0], None if any(end is None for _, end in group) else max(end for _, end in group if end))
+            for group in groups]
+
+
+def _rows(report: Report, breaks: list[Break], linked: frozenset[str], *, named: bool = True) -> Markup:
+    """Table rows without closing tags, which HTML does not ask for: ten thousand of them must stay small."""
+    until_ms, parts = report.audit.until_ms, []
+    for found in breaks:
+        note = report.note(found)
+        label = f"<a href=#e-{found.break_id}>{found.break_id}</a>" if found.break_id in linked else found.break_id
+        closed = "" if found.closed_ms is not None else " class=bad"
+        who = f" · {escape(note.owner)}" if note.owner else ""
+        anchor = f" id=b-{found.break_id}" if named and found.break_id in linked else ""
+        parts.append(
+            f"<tr{anchor}><td>{label}<td>{found.kind}<td>{escape(found.symbol)}<td>{utc(found.opened_ms)[5:]}"
+            f"<td{closed}>{span(found.age_ms(until_ms))}<td>{amount(found.max_difference)}"
+            f"<td>{usdt(found.notional)}<td>{escape(note.state)}{who}\n")
+    return Markup("".join(parts))  # noqa: S704 - every text is escaped above
