@@ -199,7 +199,7 @@ def _plan(fields: Fields) -> Row:
 
 def _result(fields: Fields) -> Row:
     result = result_of(fields)
-    orders = [{"key": o.key, "order_id": o.order_id, "side": o.side, "executed_qty": _checked(o.executed_qty),
+    orders = [{"key": o.names[0], "order_id": o.order_id, "side": o.side, "executed_qty": _checked(o.executed_qty),
                "settled": o.settled, "reduce_only": o.reduce_only} for o in result.reports]
     would = fields.get("would_execute", "").strip().lower() in ("true", "1", "yes")
     return (result.plan_id, result.symbol, fields.get("decision", ""), fields.get("error", ""), _refusal(fields),
