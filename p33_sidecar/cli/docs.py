@@ -1,4 +1,4 @@
-"""Writes the generated tables of docs/: reasons, settings, keys. `--check` says whether they are what would be written.
+"""Writes what is generated: the tables of docs/, the Redis users, the settings template. `--check`: is it up to date?
 
     python -m p33_sidecar.cli.docs [--check]
 """
@@ -64,8 +64,25 @@ def users_acl() -> str:
     return rights.acl_file(rights.users())
 
 
+CHOSEN = frozenset({"REDIS_HOST", "REDIS_PORT", "REDIS_DB", "BINANCE_TESTNET", "P33_ALLOWLIST", "P33_PLAN_STREAM",
+                    "P33_RESULT_STREAM", "APPLY_MODE", "APPLY_GATE"})
+"""What the operator decides at the installation; everything else stands in the template with its default, commented."""
+
+
+def env_template() -> str:
+    """The EnvironmentFile that an installation begins with. Secrets have no place in it."""
+    parts = ["# P3.3, the Position State Brain: settings of the sidecar and the Apply Layer (systemd EnvironmentFile).",
+             "# deploy.sh never overwrites this file; it says which settings are new. Check: p33 check-config",
+             "# Secrets are files of their own in /etc/quantum/credentials, called like their setting.", ""]
+    for setting in (s for s in SETTINGS if not s.secret):
+        mark = "" if setting.name in CHOSEN else "#"
+        parts += [f"# {setting.meaning} ({setting.allowed})", f"{mark}{setting.name}={setting.default}", ""]
+    return "\n".join(parts)
+
+
 PAGES = {"reasons.md": reasons, "settings.md": settings, "keys.md": key_names, "redis-rights.md": redis_rights,
-         "../deployment/redis/users.acl": users_acl}
+         "../deployment/redis/users.acl": users_acl,
+         "../deployment/config/position-state-brain.env": env_template}
 
 
 def main(argv: list[str]) -> int:

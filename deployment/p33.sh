@@ -1,0 +1,8 @@
+#!/bin/sh
+# p33 with the installation's settings and the operator's credentials (files called like their setting).
+# P33_ROOT: the installation lies below this folder.
+root=${P33_ROOT:-}
+for file in "$root"/etc/quantum/credentials/operator/*; do
+  [ -f "$file" ] && export "$(basename "$file")_FILE=$file"
+done
+exec "$root/opt/quantum/p33/current/venv/bin/p33" --env-file "-$root/etc/quantum/position-state-brain.env" "$@"
