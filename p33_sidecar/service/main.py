@@ -6,8 +6,6 @@ configuration.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import os
 import signal
@@ -21,6 +19,7 @@ from ..errors import ConfigurationInvalid, StoreUnavailable
 from ..exchange.venue import venue_of
 from ..settings import SETTINGS, Settings, load
 from ..store.connect import NOT_DURABLE, ServerClock
+from . import footprint
 from .herald import EVERY_S, Herald, manager
 from .http import Health, routes, serve
 from .lifecycle import Sidecar
@@ -31,10 +30,6 @@ from .status import status
 log = logging.getLogger("p33.main")
 
 UNAVAILABLE, CONFIGURATION = 69, 78
-M_ARENA_MAX = -8
-"""mallopt(3), glibc's malloc.h."""
-SWITCH_INTERVAL_S = 0.0005
-"""How long a busy thread may keep a verdict waiting for the interpreter's lock; the default is 5 ms."""
 
 
 def main() -> None:
@@ -74,8 +69,12 @@ def run(env: Mapping[str, str]) -> int:
         return UNAVAILABLE
     _say_hello(settings, memory, server.port, warnings)
     sidecar.start()
+    settled = False
     while not memory.stopping.wait(EVERY_S):
         herald.step()
+        if memory.compared and not settled:
+            settled = True
+            footprint.settle()
     herald.stopping()
     sidecar.stop()
     server.close()
@@ -110,18 +109,7 @@ def _prepare(settings: Settings) -> None:
         value = settings[setting.name]
         if setting.secret and value:
             logs.register_secret(value if isinstance(value, str) else value.reveal())
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    _one_arena()
-    gc.collect()
-    gc.freeze()
-
-
-def _one_arena() -> None:
-    """One heap for all threads where the C library is glibc: four loops would each keep megabytes of their own."""
-    try:
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    except (AttributeError, OSError):
-        log.debug("memory.default", extra={"fields": {"why": "no mallopt"}})
+    footprint.prepare()
 
 
 def _say_hello(settings: Settings, memory: Memory, port: int, warnings: Sequence[str]) -> None:
