@@ -10,8 +10,10 @@ import inspect
 import sys
 from pathlib import Path
 
+from prometheus_client import Metric
+
 from ..core.reasons import Reason
-from ..settings import SETTINGS
+from ..settings import SETTINGS, load
 from ..store import keys, rights
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs"
@@ -37,6 +39,29 @@ def key_names() -> str:
     rows = [f"| `{name}` | `{value}` | {notes.get(name, 'contract')} |" for name, value in vars(keys).items()
             if name.isupper() and isinstance(value, str)]
     return _page("Keys and streams", ["name in the code", "key, or its beginning", "what it is"], rows)
+
+
+def metrics() -> str:
+    """Every metric of the sidecar and of the Apply Layer, read off what they serve before anything happened."""
+    from ..apply.metrics import ApplyMetrics
+    from ..service.main import memory_of
+    from ..service.metrics import Metrics
+    from ..store.connect import ServerClock
+
+    sidecar = Metrics(memory_of(load({})), ServerClock(), version="", policy_hash="", loosened=False)
+    layer = ApplyMetrics(version="", mode="", gate="")
+    parts = ["# Metrics", "", HEAD, "Every family exists from the start, and every series that can be named.", ""]
+    served = {"The sidecar, port 8045": sidecar.registry, "The Apply Layer, port 8043": layer.registry}
+    for title, registry in served.items():
+        parts += [f"## {title}", "", "| metric | type | labels | what it says |", "|---|---|---|---|",
+                  *(_metric(family) for family in sorted(registry.collect(), key=lambda family: family.name)), ""]
+    return "\n".join(parts)
+
+
+def _metric(family: Metric) -> str:
+    labels = sorted({name for sample in family.samples for name in sample.labels} - {"le"})
+    name = family.name + ("_total" if family.type == "counter" else "")
+    return f"| `{name}` | {family.type} | {_code(tuple(labels))} | {family.documentation} |"
 
 
 def redis_rights() -> str:
@@ -80,8 +105,8 @@ def env_template() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"reasons.md": reasons, "settings.md": settings, "keys.md": key_names, "redis-rights.md": redis_rights,
-         "../deployment/redis/users.acl": users_acl,
+PAGES = {"reasons.md": reasons, "settings.md": settings, "keys.md": key_names, "metrics.md": metrics,
+         "redis-rights.md": redis_rights, "../deployment/redis/users.acl": users_acl,
          "../deployment/config/position-state-brain.env": env_template}
 
 

@@ -49,3 +49,11 @@ def load_all(client: redis.Redis) -> None:
     """Load every script, so that the first verdict does not pay for it."""
     for name in NAMES:
         client.script_load(source(name))
+
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) != 2 or sys.argv[1] not in NAMES:
+        sys.exit(f"usage: python -m {__package__}.scripts {'|'.join(NAMES)}")
+    print(source(sys.argv[1]))

@@ -1,13 +1,118 @@
-"""The generated tables say what the code says."""
+"""What the documents say is so: generated tables, links, commands, and the fields that records really have."""
 
 from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from p33_sidecar.cli import docs
+from p33_sidecar.store import keys
+from tests.cli.conftest import Tool, environment, take, world_of
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 @pytest.mark.parametrize("name", sorted(docs.PAGES))
 def test_generated_page_is_current(name: str) -> None:
-    """docs/ is written from the tables in the code, and committed as written."""
+    """docs/ is written from the tables in the code, and committed as written: `make docs`."""
     assert (docs.FOLDER / name).read_text(encoding="utf-8") == docs.PAGES[name]()
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as a forge makes them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Files exist in this repository, anchors in their page."""
+    dead = []
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", name):
+            continue
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or not file.is_relative_to(ROOT) or (anchor and anchor not in anchors(file)):
+            dead.append(target)
+    assert dead == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_page_is_reached_from_the_readme(page: Path) -> None:
+    """A page that nobody links to is read by nobody."""
+    reached, new = set(), {ROOT / "README.md"}
+    while new:
+        reached |= new
+        linked = {(p.parent / t.partition("#")[0]).resolve() for p in new if p.suffix == ".md" for t in LINK.findall(
+            p.read_text(encoding="utf-8")) if t.partition("#")[0] and not re.match(r"[a-z]+:", t)}
+        folders = {file for folder in linked if folder.is_dir() for file in folder.glob("*.md")}
+        new = {file for file in linked | folders if file.is_file()} - reached
+    assert page.resolve() in reached, f"README.md leads nobody to {page.name}: link it"
+
+
+PIPELINES = {"proof", "breaks", "rotate-key"}
+"""Commands of the contract that come with the pipeline."""
+
+
+def told(page: Path, pattern: str) -> set[str]:
+    return set(re.findall(pattern, page.read_text(encoding="utf-8")))
+
+
+def test_every_command_that_is_written_down_exists() -> None:
+    """`make` targets, console scripts, subcommands of p33, and modules run with -m."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    scripts = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"])
+    listed = set(re.findall(r"^ {2}([a-z][a-z-]+) ", Tool()("--help").out, re.MULTILINE))
+    ledgers = set(re.findall(r"^ {2}([a-z][a-z-]+) ", Tool()("ledger", "--help").out, re.MULTILINE))
+    assert {"status", "explain", "ledger"} <= listed and "adopt" in ledgers
+    for page in PAGES:
+        assert told(page, r"(?:^    |`)make ([a-z]+)") <= targets, page
+        assert told(page, r"\.venv/bin/(p33[a-z-]*)") <= scripts, page
+        assert told(page, r"`p33 ledger ([a-z-]+)") <= ledgers, page
+        assert told(page, r"(?:\.venv/bin/|`)p33 ([a-z][a-z-]+)") <= listed | PIPELINES, page
+        assert all(importlib.util.find_spec(name) for name in told(page, r"python -m (p33_[\w.]+)")), page
+
+
+def documented() -> dict[str, set[str]]:
+    """Stream -> the fields of its JSON, as docs/records.md lists them in the first column."""
+    text = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
+    found = {}
+    for stream, body in re.findall(r"^## (\S+)$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL):
+        cells = re.findall(r"^\| (`[^|]*`) \|", body, re.MULTILINE)
+        found[stream] = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    return found
+
+
+def test_records_carry_the_fields_that_are_documented(redis_url: str) -> None:
+    """Every field that the loops write is on the page, and every field on the page is written (events: every kind)."""
+    world, tool = world_of(redis_url).open_books(), Tool(**environment(redis_url))
+    world.ask(plan_id="a")
+    take(world, redis_url, "a")
+    world.result("a")
+    world.redis.xadd("quantum:apply.plan", {"decision": "EXECUTE"})
+    world.decide()
+    world.book()
+    for args in (("halt",), ("resume",)):
+        tool(*args)
+    world.exchange.failure = "timeout"
+    world.poll()
+    pages = documented()
+    assert set(pages) == set(keys.RECORD_STREAMS)
+    for stream in keys.RECORD_STREAMS:
+        records = world.records(stream)
+        assert records and all(record["v"] == 1 for record in records)
+        if stream == keys.EVENTS:
+            assert {record["kind"] for record in records} <= pages[stream]
+            continue
+        written = {name for record in records for name in record} - {"v"}
+        rare = {"bad_rows"} if stream == keys.SNAPSHOTS else set()
+        assert written - pages[stream] == set(), f"docs/records.md lacks fields of {stream}"
+        assert pages[stream] - written - rare == set(), f"docs/records.md has fields that {stream} has not"
+    world.close()
