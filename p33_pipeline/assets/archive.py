@@ -1,0 +1,66 @@
+"""The archive: streams and trades from Redis and the exchange into typed Parquet, exactly once."""
+
+import time
+from datetime import timedelta
+
+import dagster as dg
+
+from p33_pipeline.assets.common import COMMON
+from p33_pipeline.history import TABLES
+from p33_pipeline.partitions import DAILY
+from p33_pipeline.render.markdown import table
+from p33_pipeline.resources import P33, sentences
+from p33_pipeline.running import archive_now
+
+WRITER = "history_writer"
+"""One writer of the archive at a time; the archive's own locks hold where this pool does not reach."""
+COMPLETE = dg.AssetCheckSpec(
+    "nothing_was_trimmed_unread", asset="stream_archive",
+    description="Every entry of every stream since the last run was still there to be archived.")
+
+
+@dg.asset(group_name="archive", kinds={"redis", "parquet"}, check_specs=[COMPLETE], pool=WRITER, **COMMON,
+          freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=30),
+                                                          warn_window=timedelta(minutes=15)),
+          description="Everything new of the sidecar's and the stack's streams and of the account's trades, exactly "
+                      "once, in typed Parquet by day. Streams are trimmed only behind it.")
+def stream_archive(p33: P33) -> dg.MaterializeResult:
+    with sentences():
+        run = archive_now(p33.settings())
+    missing = [done for done in run.streams if done.missing != 0]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": run.entries, "trades": run.trades or 0,
+            "summary": dg.MetadataValue.md(_sentence(run.entries, run.trades)),
+            "streams": dg.MetadataValue.md(table(
+                ("table", "new", "missing", "trimmed", "until"),
+                [(d.table, d.entries, "?" if d.missing is None else d.missing, d.trimmed, d.until)
+                 for d in run.streams])),
+            "history": dg.MetadataValue.path(str(p33.history().place)),
+        },
+        check_results=[dg.AssetCheckResult(
+            check_name=COMPLETE.name, passed=not missing, severity=dg.AssetCheckSeverity.ERROR,
+            metadata={"streams": ", ".join(done.table for done in missing) or "none"})])
+
+
+def _sentence(entries: int, trades: int | None) -> str:
+    if trades is None:
+        return f"{entries:,} new entries; without credentials the exchange was not asked for trades."
+    return f"{entries:,} new entries and {trades:,} trades." if entries or trades else "Nothing new."
+
+
+@dg.asset(group_name="archive", kinds={"parquet"}, partitions_def=DAILY, deps=[stream_archive], pool=WRITER,
+          **COMMON,
+          description="The day's many small files merged into few; what they cover is removed a quarter of an hour "
+                      "later, when no reader holds it any more.")
+def compacted_history(context: dg.AssetExecutionContext, p33: P33) -> dg.MaterializeResult:
+    day = context.partition_time_window.start.date()
+    history, merged, swept = p33.history(), {}, 0
+    with sentences():
+        for kind in TABLES.values():
+            with history.place.alone(kind.name):
+                merged[kind.name] = history.compact(kind, day)
+                swept += history.sweep(kind, day, now_ms=time.time_ns() // 1_000_000)
+    return dg.MaterializeResult(metadata={
+        "merged": sum(merged.values()), "removed": swept,
+        "tables": dg.MetadataValue.md(table(("table", "files merged"), [m for m in merged.items() if m[1]]))})

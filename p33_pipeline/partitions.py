@@ -1,0 +1,33 @@
+"""How time is cut: hours for the audit of the running day, days for the closed audit and the report. UTC throughout.
+
+The running hour and day are partitions too, so that what just happened can be audited; a run over them says how far the
+archive reached. One start for both; a history that is older is audited with `p33-audit --from`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import dagster as dg
+
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+HOURLY: Final = dg.HourlyPartitionsDefinition(start_date=START, timezone="UTC", end_offset=1)
+DAILY: Final = dg.DailyPartitionsDefinition(start_date=START, timezone="UTC", end_offset=1)
+HOUR_MS: Final = 3_600_000
+
+
+def window_ms(context: dg.AssetExecutionContext) -> tuple[int, int]:
+    """The partition's (from, to) in milliseconds."""
+    window = context.partition_time_window
+    return int(window.start.timestamp()) * 1000, int(window.end.timestamp()) * 1000
+
+
+def hour_key(at_ms: int) -> str:
+    """The hourly partition that a moment lies in."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%d-%H:00")
+
+
+def day_key(at_ms: int) -> str:
+    """The daily partition that a moment lies in."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%d")

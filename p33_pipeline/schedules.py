@@ -1,0 +1,38 @@
+"""When things happen by themselves, in UTC. What only reads and writes the archive runs from the start; the review is
+started by a person once there is something to review."""
+
+from typing import Final
+
+import dagster as dg
+
+from p33_pipeline import jobs
+from p33_pipeline.partitions import day_key
+
+RUNNING, STOPPED = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+DAY_MS: Final = 86_400_000
+
+
+def _tick_ms(context: dg.ScheduleEvaluationContext) -> int:
+    return int(context.scheduled_execution_time.timestamp()) * 1000
+
+
+archive_every_five_minutes = dg.ScheduleDefinition(
+    name="archive_every_five_minutes", job=jobs.archive_now, cron_schedule="*/5 * * * *", execution_timezone="UTC",
+    default_status=RUNNING, description="Archives what is new every five minutes.")
+
+
+@dg.schedule(job=jobs.compact_history, cron_schedule="45 0 * * *", execution_timezone="UTC", default_status=RUNNING,
+             description="At 00:45 merges the closed day's files.")
+def compact_every_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    return _for(day_key(_tick_ms(context) - DAY_MS))
+
+
+review_every_week = dg.ScheduleDefinition(
+    name="review_every_week", job=jobs.review_thresholds, cron_schedule="0 6 * * 1", execution_timezone="UTC",
+    default_status=STOPPED, description="On Monday at 06:00 judges the thresholds over the last week.")
+
+default_schedules: Final = [archive_every_five_minutes, compact_every_day, review_every_week]
+
+
+def _for(key: str) -> dg.RunRequest:
+    return dg.RunRequest(run_key=key, partition_key=key, tags={"requested_by": "schedule"})
