@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ..core.model import Policy
-from ..core.permit import SIG_MARK
+from ..core.permit import signature_holds, unsigned
 from ..core.reasons import Reason
 from ..core.record import Record, policy_of, reproduce, take_again
 from ..errors import ConfigurationInvalid
@@ -128,7 +128,7 @@ def _unlike(session: Session, entry: Logged) -> str:
     if entry.record is None:
         return "the record cannot be read"
     try:
-        record_again, permit_again = reproduce(entry.record, key=session.settings.permit_key)
+        record_again, permit_again = reproduce(entry.record)
     except (ValueError, ArithmeticError) as error:
         return f"it cannot be taken again: {error}"
     if record_again != entry.raw.encode():
@@ -151,10 +151,9 @@ def _permit_unlike(session: Session, record: Record, expected: bytes) -> str:
         found = (session.redis.get(keys.permit(record.plan_id)) or "").encode()
     if not found or f'"nonce":"{record.permit.nonce}"'.encode() not in found:
         return ""
-    if not session.settings.permit_key:
-        found, mark, _ = found.partition(SIG_MARK)
-        found += b"}" if mark else b""
-    return "" if found == expected else "the permit's bytes differ from the record's"
+    if session.keys_known and not signature_holds(found, session.keys_known):
+        return "the permit's signature does not hold"
+    return "" if unsigned(found) == expected else "the permit's bytes differ from the record's"
 
 
 def _flip(entry: Logged, changed: dict[str, Any]) -> Flip | None:

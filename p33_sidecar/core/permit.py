@@ -96,6 +96,12 @@ def sign(body: bytes, key: bytes | None) -> bytes:
     return signed + SIG_MARK + hmac.digest(key, signed, "sha256").hex().encode() + b'"}'
 
 
+def unsigned(raw: bytes) -> bytes:
+    """The permit as it was before it was signed; a permit without `sig` is that already."""
+    body, mark, _ = raw.partition(SIG_MARK)
+    return body + b"}" if mark else raw
+
+
 def signature_holds(raw: bytes, keys: tuple[bytes, ...]) -> bool:
     """Whether `raw` ends in a valid `sig` under one of `keys`, compared in constant time."""
     signed, mark, tail = raw.partition(SIG_MARK)

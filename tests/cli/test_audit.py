@@ -89,6 +89,17 @@ def test_without_the_key_only_the_signature_goes_unjudged(world: World, p33: Too
     assert {f["finding"] for f in p33("audit-permits", "--json", P33_PERMIT_KEY="").json["found"]} == {"altered"}
 
 
+def test_a_permit_of_the_key_before_is_ours(world: World, p33: Tool) -> None:
+    """While one key replaces the other both are known: neither audit nor replay takes the older one for forged."""
+    assert world.ask(plan_id="a") == "ALLOW 0.028"
+    rotated = {"P33_PERMIT_KEY": "n" * 32, "P33_PERMIT_KEY_PREVIOUS": KEY}
+    assert p33("audit-permits", **rotated).code == 0
+    assert p33("replay", **rotated).code == 0
+    altered(world, safe_close_qty=0.038)
+    assert p33("audit-permits", **rotated).code == 1
+    assert p33("replay", **rotated).code == 1
+
+
 def test_another_key_makes_every_signature_bad(world: World, p33: Tool) -> None:
     """The operator's key is not the sidecar's: said so, not passed over."""
     world.ask(plan_id="a")
