@@ -17,6 +17,7 @@ from p33_sidecar.store import keys, scripts
 from p33_sidecar.store.books import BookStore
 from p33_sidecar.store.connect import Link, server_ms
 from p33_sidecar.store.positions import PositionStore
+from p33_sidecar.store.state import BookLine
 from tests.service.world import RESULTS, VENUE, Counting, StubExchange
 
 DAY_MS = 86_400_000
@@ -46,8 +47,10 @@ class Keeping:
     """`poll` is a good reply of the exchange, `result` a result on the stream, `book` the bookkeeper's turns."""
 
     def __init__(self, url: str, *, adopt: bool = True, scope: str = "BTCUSDT", clock: HandClock | None = None) -> None:
-        self.url, self.link = url, Link(url, name="keeping")
+        self.url, self.adopt, self.scope = url, adopt, scope
+        self.link, self.own = Link(url, name="test"), Link(url, name="keeping")
         self.redis: redis.Redis = self.link.redis
+        """The test's own connection; the bookkeeper has another one."""
         scripts.load_all(self.redis)
         self.clock = clock or HandClock(server_ms(self.redis))
         self.hooks = Counting()
@@ -55,13 +58,16 @@ class Keeping:
                              configured=True)
         self.memory.scope = self.memory.allowlist
         self.exchange = StubExchange(self.clock)
-        self.store = BookStore(self.redis, result_stream=RESULTS)
+        self.store = BookStore(self.own.redis, result_stream=RESULTS)
         self.keeper = Bookkeeper(self.store, self.memory, self.clock, self.hooks, adopt=adopt)
-        self.clerk = Clerk(self.exchange, PositionStore(self.redis), self.store, self.memory, self.clock, self.hooks)
+        self.clerk = Clerk(self.exchange, PositionStore(self.own.redis), self.store, self.memory, self.clock,
+                           self.hooks)
 
     def again(self) -> Keeping:
         """Another process, after this one was killed: on the same server, at the same time."""
-        return Keeping(self.url, scope=" ".join(self.memory.allowlist), clock=self.clock)
+        second = Keeping(self.url, adopt=self.adopt, scope=self.scope, clock=self.clock)
+        second.exchange = second.clerk.fates.exchange = self.exchange
+        return second
 
     # -- what happens -----------------------------------------------------------------------------------------
 
@@ -125,8 +131,8 @@ class Keeping:
         assert self.ledger(symbol).get("last_known_amt") == stored
         return stored
 
-    def line(self, symbol: str = "BTCUSDT"):
-        return self.store.line(symbol)
+    def line(self, symbol: str = "BTCUSDT") -> BookLine:
+        return BookStore(self.redis, result_stream=RESULTS).line(symbol)
 
     def records(self, stream: str) -> list[dict]:
         return [msgspec.json.decode(fields["json"]) for _, fields in self.redis.xrange(stream)]
@@ -139,3 +145,4 @@ class Keeping:
 
     def close(self) -> None:
         self.link.close()
+        self.own.close()

@@ -217,7 +217,6 @@ def test_a_failing_exchange_leaves_the_order_open(opened: Keeping) -> None:
     opened.book()
     opened.clerk.step()
     second = opened.again()
-    second.exchange.orders = opened.exchange.orders
     second.book().look_up()
     assert (second.amt(), second.line().unsettled) == ("0.028", 0)
     opened.book()
