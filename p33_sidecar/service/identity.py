@@ -75,6 +75,7 @@ def _notice(link: Link, memory: Memory, clock: ServerClock, what: str) -> None:
     memory.stored_venue = switches.claim_venue(link.redis, memory.venue)
     if not memory.ours:
         return
+    switches.doubt_server(link.redis)
     at_ms, by = memory.restart_noticed_ms, memory.instance
     switches.add_event(link.redis, "store_restarted", at_ms=at_ms, by=by, what=what, run_id=link.run_id)
     withdrawn = switches.withdraw_all(link.redis, at_ms=at_ms, by=by, why="store restarted")

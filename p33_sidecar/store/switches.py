@@ -99,6 +99,12 @@ def accept_run_id(client: redis.Redis, run_id: str) -> None:
         client.set(keys.RUN_ID, run_id)
 
 
+def doubt_server(client: redis.Redis) -> None:
+    """A server that lost the name of the process we trusted: whoever starts now shall not take it for a new one."""
+    with store_errors():
+        client.set(keys.RUN_ID, "none", nx=True)
+
+
 def note_policy(client: redis.Redis, policy: bytes, *, hash_: str, at_ms: int, by: str) -> bool:
     """Remember the thresholds in force; an event says so when they are not those of the last start."""
     with store_errors():

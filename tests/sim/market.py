@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from p33_sidecar.core.quantity import text
 from p33_sidecar.errors import ExchangeBanned, ExchangeUnavailable
-from p33_sidecar.exchange import FiltersReply, OrderState, PositionsReply, SymbolPosition
+from p33_sidecar.exchange import BanStore, FiltersReply, OrderState, PositionsReply, SymbolPosition
 from tests.service.world import BTC, ETH, TRX, VENUE
 from tests.sim.fakes import HandClock
 
@@ -18,14 +18,21 @@ class Market:
 
     venue, used_weight, offset_ms = VENUE, 0, 0
 
-    def __init__(self, clock: HandClock, positions: dict[str, str]) -> None:
-        self.clock, self.configured = clock, True
+    def __init__(self, clock: HandClock, positions: dict[str, str], *, bans: BanStore) -> None:
+        self.clock, self.bans, self.configured = clock, bans, True
         self.amounts = {symbol: Decimal(positions.get(symbol, "0")) for symbol in RULES}
         self._changed_ms = dict.fromkeys(RULES, 0)
         self.orders: dict[str, tuple[str, str, Decimal]] = {}
         """order id -> symbol, side, what was executed."""
         self.requests: list[int] = []
         """When each poll came."""
+        self.rude_requests = 0
+        """Those that came during a ban that had been told."""
+        self.seen_mono_ms: dict[str, int] = {}
+        """symbol -> when a reply last had it."""
+        self.seen_begun_ms = 0
+        """When the last good reply was asked for, on the machine's clock."""
+        self.told_ban_ms = 0
         self.failure = ""
         self.banned_until_ms = 0
         self.missing: set[str] = set()
@@ -33,7 +40,7 @@ class Market:
         self._behind: dict[str, tuple[Decimal, int]] | None = None
         self._serial = 8_389_765
 
-    # -- what really is -----------------------------------------------------------------------------------------
+    # -- what really is -------------------------------------------------------------------------------------------
 
     def set(self, symbol: str, amt: Decimal) -> None:
         """Somebody's hand."""
@@ -62,11 +69,16 @@ class Market:
     def positions(self) -> PositionsReply:
         now_ms = self.clock.wall_ms
         self.requests.append(now_ms)
+        self.rude_requests += now_ms < self.told_ban_ms
         if now_ms < self.banned_until_ms:
+            self.told_ban_ms = self.banned_until_ms
+            self.bans.set_ban(self.banned_until_ms, "banned")
             raise ExchangeBanned(self.banned_until_ms)
         if self.failure:
             raise ExchangeUnavailable(self.failure)
         rows = {symbol: self._row(symbol) for symbol in RULES if symbol not in self.missing}
+        self.seen_begun_ms = self.clock.mono_ms
+        self.seen_mono_ms |= dict.fromkeys(rows, self.clock.mono_ms)
         return PositionsReply(now_ms, now_ms, self.clock.mono_ns(), rows, {})
 
     def _row(self, symbol: str) -> SymbolPosition:

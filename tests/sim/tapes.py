@@ -62,9 +62,7 @@ class Player:
     def __init__(self, town: Town) -> None:
         self.town, self.takes = town, []
         self.names: dict[str, str] = {}
-        self._fields: dict[str, tuple[str, str]] = {}
         self._kept: dict[str, str] = {}
-        self._sent: dict[str, tuple[str, Decimal]] = {}
         self._began_ms = town.clock.mono_ms
 
     def play(self, story: str) -> Played:
@@ -105,7 +103,10 @@ class Player:
         values = [self.town.redis.get(keys.open_permit(symbol)) or "" for symbol in RULES]
         return any(value.startswith(f"{plan_id} ") for value in values)
 
-    # -- steps ------------------------------------------------------------------------------------------------------
+    def _symbol(self, name: str) -> str:
+        return self.town.symbol_of[self.names[name]]
+
+    # -- steps ----------------------------------------------------------------------------------------------------
 
     def exchange(self, symbol: str, amt: str) -> None:
         self.town.market.set(symbol, Decimal(amt))
@@ -113,27 +114,21 @@ class Player:
     def plan(self, symbol: str, action: str, *named: str) -> None:
         name = named[1] if named else f"plan{len(self.names)}"
         self.names[name] = self.town.publish(ACTIONS.get(action, action), symbol=symbol)
-        entry = self.town.redis.xrange("quantum:apply.plan", self.town.plans[self.names[name]])[0]
-        self._fields[name] = (symbol, entry[1])
 
     def again(self, symbol: str, name: str) -> None:
-        fields = self._fields[name][1]
-        plan_id = self.names[name]
-        entry = self.town.redis.xadd("quantum:apply.plan", fields)
-        self.town.entries[entry], self.town.plans[plan_id] = plan_id, entry
-        self.town.redis.set(keys.governor_permit(plan_id), '{"granted":true}', px=60_000)
+        self.town.publish_again(self.names[name])
 
     def take(self, symbol: str, name: str, *by: str) -> None:
         token = by[1] if by else ""
-        self.takes.append(self.town.take(self.names[name], symbol=self._fields[name][0], token=token))
+        self.takes.append(self.town.take(self.names[name], symbol=self._symbol(name), token=token))
 
     def send(self, symbol: str, name: str) -> None:
-        self._sent[name] = self.town.send(self.names[name])
+        self.town.send(self.names[name])
 
     def result(self, symbol: str, name: str, qty: str = "", status: str = "success") -> None:
-        order_id, done = self._sent[name]
+        order_id, done = self.town.sent[self.names[name]]
         side = self.town.market.orders[order_id][1]
-        self.town.result(self.names[name], symbol=self._fields[name][0], side=side, qty=qty or text(done),
+        self.town.result(self.names[name], symbol=self._symbol(name), side=side, qty=qty or text(done),
                          order_id=order_id, status=status)
 
     def run(self, symbol: str, name: str) -> None:
@@ -141,7 +136,7 @@ class Player:
         self.result(symbol, name)
 
     def blocked(self, symbol: str, name: str) -> None:
-        self.town.result(self.names[name], symbol=self._fields[name][0], status="blocked", executed=False)
+        self.town.result(self.names[name], symbol=self._symbol(name), status="blocked", executed=False)
 
     def fill(self, symbol: str, amt: str) -> None:
         qty = Decimal(amt)
@@ -193,6 +188,5 @@ _VERBS: dict[str, Callable[..., object]] = {
     "restart": _of_town(Town.start_sidecar),
     "behind": _of_town(lambda town: town.market.fall_behind()),
     "caught-up": _of_town(lambda town: town.market.catch_up()),
-    "save": _of_town(lambda town: town.store.save()), "crash": _of_town(lambda town: town.store.crash()),
-    "flush": _of_town(lambda town: town.redis.flushall()),
+    "save": _of_town(Town.save), "crash": _of_town(Town.crash), "flush": _of_town(Town.flush),
 }

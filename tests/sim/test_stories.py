@@ -168,7 +168,7 @@ def test_t20_result_that_is_late_is_no_mismatch() -> None:
     assert played.mismatches == [] and played.books["BTCUSDT"] == "0.01"
 
 
-# -- incidents that are stories, too ---------------------------------------------------------------------------------
+# -- incidents that are stories, too ------------------------------------------------------------------------------
 
 
 def test_i14_denied_in_cooldown_allowed_after_it() -> None:

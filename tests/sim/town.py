@@ -19,11 +19,14 @@ from p33_sidecar.gate import Gate, Refused, Taken
 from p33_sidecar.service import identity
 from p33_sidecar.service.recall import recall
 from p33_sidecar.store import keys, switches
+from p33_sidecar.store.positions import RedisBans
+from tests.service.breaking import Died
 from tests.service.world import PLANS, RESULTS, VENUE, World
 from tests.sim.fakes import FakeStore, HandClock, on_clock
 from tests.sim.market import Market
 
 HELD = {"BTCUSDT": "0.038", "ETHUSDT": "2"}
+LISTED = frozenset({"BTCUSDT", "TRXUSDT"})
 KEY = b"k" * 32
 QUIET_TURNS = 3
 """A turn of the desk may only have made its group or read its own pending entries."""
@@ -36,15 +39,30 @@ class Town:
                  policy: Policy | None = None, refresh_budget_ms: int = 0) -> None:
         self.clock, self.refresh_budget_ms = clock, refresh_budget_ms
         self.store = FakeStore(self.clock)
-        self.market = Market(self.clock, HELD if positions is None else positions)
         self.policy = policy or Policy()
         self.redis = self.store.link().redis
+        self.market = Market(self.clock, HELD if positions is None else positions, bans=RedisBans(self.redis))
         self.gate = Gate(self.store.link(decode=False), key=(KEY,), venue=VENUE, by="apply-1")
         self.entries: dict[str, str] = {}
         """entry id -> plan_id, of every EXECUTE entry."""
         self.plans: dict[str, str] = {}
         """plan_id -> its newest entry id."""
+        self.symbol_of: dict[str, str] = {}
+        self.published: dict[str, dict[str, str]] = {}
         self.taken: dict[str, Taken] = {}
+        self.sent: dict[str, tuple[str, Decimal]] = {}
+        """plan_id -> the id of its order, and what of it was executed."""
+        self.told: set[str] = set()
+        """Plans whose result was written."""
+        self.results: dict[str, dict[str, str]] = {}
+        """Results that executed, by entry id."""
+        self.expected_books = dict(self.market.amounts)
+        """What was there at the start and every fill told since, each order once."""
+        self.untold_rests: dict[str, list[Decimal]] = {}
+        """What orders told as partly filled were filled beyond that, signed: the exchange says so when it is asked."""
+        self.lost_something = False
+        self.judge: Callable[[], None] = lambda: None
+        """Called after every turn of the desk: what its verdicts rest on still stands as it was."""
         self.restarts: list[int] = []
         """When a sidecar noticed a server that may have lost something."""
         self._names = itertools.count(1)
@@ -63,8 +81,8 @@ class Town:
 
     def start_sidecar(self) -> World:
         """A new process on what the store holds."""
-        world = World("", policy=self.policy, key=KEY, link=self.store.link(), clock=self.store.server_clock(),
-                      refresh_budget_ms=self.refresh_budget_ms)
+        world = World("", allowlist=LISTED, policy=self.policy, key=KEY, refresh_budget_ms=self.refresh_budget_ms,
+                      link=self.store.link(), clock=self.store.server_clock())
         for part in (world, world.poller, world.clerk):
             part.exchange = self.market
         recall(world.link, world.memory, world.clock)
@@ -79,6 +97,7 @@ class Town:
             self.clock.pass_ms(600)
         self.clock.pass_ms(20_000)
         self.poll()
+        self.decide()
 
     def poll(self) -> None:
         """A poll, and what the bookkeeper makes of it."""
@@ -98,6 +117,7 @@ class Town:
         quiet = 0
         while quiet < QUIET_TURNS:
             quiet = 0 if self.sidecar.desk.step(block_ms=0) else quiet + 1
+            self.judge()
 
     def tend(self) -> None:
         """The clerk's turn."""
@@ -140,18 +160,43 @@ class Town:
         finally:
             store.issue = issue
 
-    # -- plans and their execution ----------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def killed_at_issuing(self, *, executed: bool) -> Iterator[None]:
+        """The sidecar dies when it issues, before its verdicts reached the store or after. Raises Died."""
+        store = self.sidecar.desk.store
+        issue = store.issue
+
+        def dying(*args, **options):
+            if executed:
+                issue(*args, **options)
+            raise Died
+
+        store.issue = dying
+        try:
+            yield
+        finally:
+            store.issue = issue
+
+    # -- plans and their execution --------------------------------------------------------------------------------
 
     def publish(self, action: str, *, symbol: str = "BTCUSDT", plan_id: str = "", age_ms: int = 0) -> str:
         """A plan, made `age_ms` ago, and the Governor's permit for it."""
         plan_id = plan_id or f"plan-{next(self._names)}"
         stamp = f"{(self.clock.wall_ms - age_ms) / 1000:.3f}"
-        entry = self.redis.xadd(PLANS, {
+        self.symbol_of[plan_id], self.published[plan_id] = symbol, {
             "plan_id": plan_id, "symbol": symbol, "action": action, "decision": "EXECUTE", "steps": "[]",
-            "close_qty": "0.0", "timestamp": stamp})
-        self.entries[entry], self.plans[plan_id] = plan_id, entry
-        self.redis.set(keys.governor_permit(plan_id), '{"granted":true}', px=60_000)
+            "close_qty": "0.0", "timestamp": stamp}
+        self.publish_again(plan_id)
         return plan_id
+
+    def publish_again(self, plan_id: str) -> None:
+        """The same message once more."""
+        entry = self.redis.xadd(PLANS, self.published[plan_id])
+        self.entries[entry], self.plans[plan_id] = plan_id, entry
+        self._govern(plan_id)
+
+    def _govern(self, plan_id: str) -> None:
+        self.redis.set(keys.governor_permit(plan_id), '{"granted":true}', px=60_000)
 
     def take(self, plan_id: str, *, symbol: str = "BTCUSDT", token: str = "") -> str:
         """`taken`, or the refusal."""
@@ -162,10 +207,36 @@ class Town:
         self.taken[plan_id] = answer
         return "taken"
 
-    def send(self, plan_id: str) -> tuple[str, Decimal]:
-        """The order of a taken plan: (its id, what was executed)."""
+    def send(self, plan_id: str) -> None:
+        """The order of a taken plan, if its permit still stands."""
         permit = self.taken[plan_id].permit
-        return self.market.execute(permit.symbol, permit.close_side, permit.safe_close_qty)
+        if self.clock.wall_ms >= permit.expires_ms:
+            self.told.add(plan_id)
+            self.result(plan_id, symbol=permit.symbol, executed=False, status="failed", error="order_not_sent")
+            return
+        self.sent[plan_id] = self.market.execute(permit.symbol, permit.close_side, permit.safe_close_qty)
+
+    def tell(self, plan_id: str, *, partly: bool = False) -> None:
+        """The result of a sent order; `partly`: as seen before it was done."""
+        permit, (order_id, done) = self.taken[plan_id].permit, self.sent[plan_id]
+        self.told.add(plan_id)
+        if not done:
+            self.result(plan_id, symbol=permit.symbol, executed=False, status="failed", error="order_rejected")
+            return
+        said = (done / 2).quantize(Decimal("0.001")) if partly else done
+        entry = self.result(plan_id, symbol=permit.symbol, side=permit.close_side, qty=text(said), order_id=order_id,
+                            status="PARTIALLY_FILLED" if partly else "success")
+        self.results[entry] = self.redis.xrange(RESULTS, entry, entry)[0][1]
+        sign = 1 if permit.close_side == "BUY" else -1
+        self.expected_books[permit.symbol] += sign * said
+        if partly:
+            self.untold_rests.setdefault(permit.symbol, []).append(sign * (done - said))
+
+    def execute(self, plan_id: str, *, partly: bool = False) -> None:
+        """Send a taken plan's order and say what came of it."""
+        self.send(plan_id)
+        if plan_id in self.sent:
+            self.tell(plan_id, partly=partly)
 
     def result(self, plan_id: str, *, symbol: str = "BTCUSDT", side: str = "SELL", qty: str = "0", order_id: str = "",
                status: str = "success", executed: bool = True, error: str = "") -> str:
@@ -176,14 +247,21 @@ class Town:
             "plan_id": plan_id, "symbol": symbol, "decision": "EXECUTE", "executed": str(executed),
             "would_execute": "False", "steps_results": msgspec.json.encode([step]).decode(), "error": error})
 
-    def execute(self, plan_id: str) -> None:
-        """Send a taken plan's order and say what came of it."""
-        permit = self.taken[plan_id].permit
-        order_id, done = self.send(plan_id)
-        self.result(plan_id, symbol=permit.symbol, side=permit.close_side, qty=text(done), order_id=order_id,
-                    status="success" if done else "failed", executed=bool(done), error="" if done else "order_rejected")
+    def unsent(self) -> set[str]:
+        """Taken, and nothing was done about it."""
+        return {plan for plan in self.taken if plan not in self.sent and plan not in self.told}
 
-    # -- switches and mishaps -----------------------------------------------------------------------------------------
+    def untold(self) -> set[str]:
+        """Sent, and no result was written."""
+        return {plan for plan in self.sent if plan not in self.told}
+
+    def outstanding(self, symbol: str) -> str:
+        """A plan of the symbol that was taken less than 75 s ago and has no result; empty for none."""
+        since_ms = self.clock.wall_ms - self.policy.permit_ttl_ms - self.policy.cooldown_ms
+        return next((plan for plan, taken in self.taken.items() if taken.symbol == symbol and plan not in self.told
+                     and taken.taken_ms > since_ms), "")
+
+    # -- switches and mishaps -------------------------------------------------------------------------------------
 
     def halt(self, symbol: str = "") -> None:
         switches.halt(self.redis, symbol=symbol, by="operator", reason="drill", at_ms=self.clock.wall_ms)
@@ -191,7 +269,19 @@ class Town:
     def resume(self, symbol: str = "") -> None:
         switches.resume(self.redis, symbol=symbol, by="operator", at_ms=self.clock.wall_ms)
 
-    # -- what came of it ----------------------------------------------------------------------------------------------
+    def save(self) -> None:
+        self.store.save()
+
+    def crash(self) -> None:
+        """The server comes back with what was saved last. A ban that was kept since then is forgotten, too."""
+        self.lost_something, self.market.told_ban_ms = True, 0
+        self.store.crash()
+
+    def flush(self) -> None:
+        self.lost_something, self.market.told_ban_ms = True, 0
+        self.redis.flushall()
+
+    # -- what came of it ------------------------------------------------------------------------------------------
 
     def verdicts(self) -> list[str]:
         """Every verdict in the order it was given: `ALLOW 0.028` or `DENY reason`."""
@@ -202,7 +292,11 @@ class Town:
         return next((said(r) for r in reversed(self.records(keys.DECISIONS)) if r["plan_id"] == plan_id), "NONE")
 
     def records(self, stream: str) -> list[dict]:
-        return [msgspec.json.decode(fields["json"]) for _, fields in self.redis.xrange(stream)]
+        return [self.decoded(fields) for _, fields in self.redis.xrange(stream)]
+
+    @staticmethod
+    def decoded(fields: dict[str, str]) -> dict:
+        return msgspec.json.decode(fields["json"])
 
     def book_of(self, symbol: str = "BTCUSDT") -> str:
         return self.redis.hget(keys.ledger(symbol), "last_known_amt") or "none"

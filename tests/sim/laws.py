@@ -1,0 +1,148 @@
+"""What must hold after every step, whatever happened: judged from the outside, by plain arithmetic on what is stored.
+
+Nothing of the rules' own code is used here; a law that agreed with the code by construction could not find it wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from decimal import Decimal
+from itertools import combinations
+
+from p33_sidecar.gate import Free
+from p33_sidecar.store import keys
+from tests.sim.market import RULES
+from tests.sim.town import Town
+
+COOLDOWN_MS, STALE_MS, HELD_MS, LIFE_MS = 15_000, 10_000, 75_000, 60_000
+
+
+class LawBroken(AssertionError):
+    """A law did not hold."""
+
+
+class Laws:
+    """Watches a town. `after_step()` raises LawBroken."""
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+        self.allows: list[dict] = []
+        self.reasons: Counter[str] = Counter()
+        self._decisions, self._events = "-", "-"
+        self._judged: Counter[str] = Counter()
+        self._open_mismatches: set[str] = set()
+        self._allowed: dict[str, tuple[str, int]] = {}
+        """plan_id -> its symbol and when it was allowed."""
+        town.judge = self._judge_verdicts
+
+    def after_step(self) -> None:
+        self._judge_verdicts()
+        self._one_takeable_permit()
+        self._incidents_open_and_close()
+        self._no_request_in_a_ban()
+
+    def at_the_end(self) -> None:
+        """Everything was read and booked: nothing is left over."""
+        town = self.town
+        pending = town.redis.xpending("quantum:apply.plan", "p33")["pending"]
+        _law(pending == 0, f"{pending} plans are read and not acknowledged")
+        entries = {entry_id: fields["plan_id"] for entry_id, fields in town.redis.xrange("quantum:apply.plan")}
+        by_plan = Counter(entries.values())
+        judged = Counter(r["plan_id"] for r in town.records(keys.DECISIONS) if r["stream_id"] in entries)
+        for plan_id, published in by_plan.items():
+            least = 0 if town.lost_something else 1
+            _law(least <= judged[plan_id] <= published, f"{plan_id}: {published} entries, {judged[plan_id]} verdicts")
+        self.books_add_up()
+
+    def books_add_up(self) -> None:
+        """Each fill was booked exactly once. Not to be asked where the server lost something."""
+        if self.town.lost_something:
+            return
+        for symbol, amt in self.town.expected_books.items():
+            book = self.town.redis.hget(keys.book(symbol), "amt")
+            rests = self.town.untold_rests.get(symbol, ())
+            either = {amt + sum(some) for count in range(len(rests) + 1) for some in combinations(rests, count)}
+            _law(book is not None and Decimal(book) in either, f"{symbol}: booked {book}, filled {amt}")
+
+    # -- verdicts -------------------------------------------------------------------------------------------------
+
+    def _judge_verdicts(self) -> None:
+        for record in self._new(keys.DECISIONS, "_decisions"):
+            self._verdict(record)
+
+    def _verdict(self, record: dict) -> None:
+        self._judged[record["stream_id"]] += 1
+        _law(self._judged[record["stream_id"]] == 1 or self.town.lost_something,
+             f"entry {record['stream_id']} has two verdicts")
+        self.reasons[record["reason"] or "ALLOW"] += 1
+        if record["outcome"] == "ALLOW":
+            self.allows.append(record)
+            self._allowed[record["plan_id"]] = record["plan"]["symbol"], self.town.clock.wall_ms
+            self._allow_rests_on_what_is(record, record["plan"]["symbol"])
+
+    def _allow_rests_on_what_is(self, record: dict, symbol: str) -> None:
+        """Every condition of the contract, read from the store as it is right after the issuing step."""
+        town, now_ms = self.town, self.town.clock.wall_ms
+        snapshot, ledger = town.snapshot_of(symbol), town.redis.hgetall(keys.ledger(symbol))
+        _law(not town.redis.exists(keys.HALT, keys.halt(symbol), keys.hold(symbol)), "ALLOW while halted or held")
+        _law(snapshot.get("side") in ("LONG", "SHORT"), f"ALLOW on side {snapshot.get('side')}")
+        held, booked = Decimal(snapshot["position_amt"]), Decimal(ledger["last_known_amt"])
+        agree = held * booked > 0 and abs(held - booked) * 100 <= abs(held)
+        _law(agree, f"ALLOW with {held} there and {booked} booked")
+        age_ms = max(now_ms - int(snapshot["ts_ms"]), town.clock.mono_ms - town.market.seen_mono_ms.get(symbol, 0))
+        _law(-1_000 <= age_ms <= STALE_MS, f"ALLOW on a snapshot of {age_ms} ms")
+        qty, rules = Decimal(str(record["safe_close_qty"])), RULES[symbol]
+        _law(rules.min_qty <= qty <= abs(held) and qty % rules.step == 0, f"ALLOW of {qty} out of {held}")
+        last_ms = int(ledger["last_order_time_ms"])
+        _law(not last_ms or now_ms - last_ms >= COOLDOWN_MS, f"ALLOW {now_ms - last_ms} ms after an order")
+        _law(int(snapshot["ts_ms"]) > last_ms, "ALLOW on a snapshot older than the last order")
+        _law(float(record["plan"]["timestamp"]) * 1000 + 1_000 > last_ms, "ALLOW of a plan made before the last order")
+        _law(record["ledger"]["rev"] == int(ledger["rev"]), "ALLOW on a book that has moved")
+        _law(str(record["snapshot"]["ts_ms"]) == snapshot["ts_ms"], "ALLOW on a snapshot that has moved")
+        _law(not self._unbooked(symbol), "ALLOW with a result that is not booked")
+        _law(not town.outstanding(symbol), f"ALLOW while {town.outstanding(symbol)} is taken")
+        _law(all(town.market.seen_begun_ms >= when + COOLDOWN_MS for when in town.restarts), "ALLOW after a restart")
+
+    def _unbooked(self, symbol: str) -> bool:
+        cursor = (self.town.redis.hget(keys.CURSOR, "quantum:apply.result") or "0-0").split()[0]
+        return any(fields.get("symbol") == symbol for _, fields in
+                   self.town.redis.xrange("quantum:apply.result", f"({cursor}"))
+
+    # -- permits, incidents, manners ------------------------------------------------------------------------------
+
+    def _one_takeable_permit(self) -> None:
+        """Of all that was ever allowed, at most one permit a symbol could be taken now."""
+        now_ms, free = self.town.clock.wall_ms, Counter()
+        for plan_id, (symbol, at_ms) in list(self._allowed.items()):
+            if now_ms - at_ms > LIFE_MS:
+                del self._allowed[plan_id]
+            elif isinstance(self.town.gate.look(plan_id, symbol, entry_ms=0, wait_ms=0), Free):
+                free[symbol] += 1
+                _law(not self.town.outstanding(symbol), f"{symbol}: one permit is taken and another can be")
+        _law(all(count == 1 for count in free.values()), f"permits that can be taken: {dict(free)}")
+
+    def _incidents_open_and_close(self) -> None:
+        for event in self._new(keys.EVENTS, "_events"):
+            if event["kind"] != "mismatch":
+                continue
+            opening, symbol = event["state"] == "opened", event["symbol"]
+            _law(opening != (symbol in self._open_mismatches) or self.town.lost_something,
+                 f"{symbol}: a mismatch {event['state']} twice")
+            (self._open_mismatches.add if opening else self._open_mismatches.discard)(symbol)
+
+    def _no_request_in_a_ban(self) -> None:
+        _law(not self.town.market.rude_requests, "a request during a ban that was known")
+
+    def _new(self, stream: str, since: str) -> list[dict]:
+        """Records not seen yet. A server that lost some is read from where it ends now."""
+        after = getattr(self, since)
+        entries = self.town.redis.xrange(stream, "-" if after == "-" else f"({after}")
+        if entries:
+            setattr(self, since, entries[-1][0])
+        return [self.town.decoded(fields) for _, fields in entries]
+
+
+def _law(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise LawBroken(re.sub(r"\s+", " ", otherwise))
