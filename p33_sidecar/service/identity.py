@@ -27,7 +27,7 @@ def settle_in(link: Link, memory: Memory, clock: ServerClock) -> None:
     if not memory.ours:
         log.error("venue.mismatch", extra={"fields": {"database": memory.stored_venue, "exchange": memory.venue}})
         return
-    if not memory.accepted_run_id:
+    if not memory.accepted_run_id and not switches.knows_us(link.redis):
         switches.accept_run_id(link.redis, link.run_id)
         memory.accepted_run_id = link.run_id
     check(link, memory, clock)

@@ -99,6 +99,12 @@ def accept_run_id(client: redis.Redis, run_id: str) -> None:
         client.set(keys.RUN_ID, run_id)
 
 
+def knows_us(client: redis.Redis) -> bool:
+    """Whether a sidecar has written to this database before: then it ought to know the server it trusted, too."""
+    with store_errors():
+        return client.exists(keys.SNAPSHOTS, keys.DECISIONS, keys.BOOKS, keys.CURSOR, keys.POLICY) > 0
+
+
 def doubt_server(client: redis.Redis) -> None:
     """A server that lost the name of the process we trusted: whoever starts now shall not take it for a new one."""
     with store_errors():

@@ -98,7 +98,8 @@ class World:
 
     def __init__(self, url: str, *, policy: Policy | None = None, allowlist: frozenset[str] | None = None,
                  adopt: bool = True, key: bytes | None = None, refresh_budget_ms: int = 0,
-                 instance: str = "test", link: Link | None = None, clock: ServerClock | None = None) -> None:
+                 instance: str = "test", link: Link | None = None, clock: ServerClock | None = None,
+                 exchange: StubExchange | None = None) -> None:
         self.clock, self.hooks = clock or ServerClock(), Counting()
         self.redis_url = url
         self.link = link or Link(url, name="test")
@@ -110,7 +111,7 @@ class World:
                              allowlist=frozenset({"BTCUSDT"}) if allowlist is None else allowlist, configured=True)
         self.memory.scope = self.memory.allowlist or frozenset()
         identity.settle_in(self.link, self.memory, self.clock)
-        self.exchange = StubExchange(self.clock)
+        self.exchange = exchange or StubExchange(self.clock)
         store = VerdictStore(self.link, plan_stream=PLANS, result_stream=RESULTS, consumer=instance,
                              policy=self.policy, key=key)
         self.desk = Desk(store, self.memory, self.clock, self.hooks, refresh_budget_ms=refresh_budget_ms)

@@ -62,7 +62,7 @@ class Campaign:
     def publish(self) -> None:
         for _ in range(self.random.choice((1, 1, 1, 2, 3))):
             self.town.publish(self.random.choice(ACTIONS), symbol=self._symbol(),
-                              age_ms=self.random.choice((0, 0, 0, 500, 5_000, 61_000)))
+                              age_ms=self.random.choice((0, 0, 0, 0, 500, 18_000, 30_000, 61_000)))
 
     def again(self) -> None:
         if plan := self._plan(list(self.town.plans)[-6:]):
@@ -134,6 +134,24 @@ class Campaign:
         for symbol in AMOUNTS:
             self.town.resume(symbol)
             self.town.redis.delete(keys.hold(symbol))
+
+    def second_thoughts(self) -> None:
+        """Two plans at once; one is executed, the other is published again when the symbol is free (timeline T09)."""
+        symbol = self._symbol()
+        first, second = self.town.publish("PARTIAL_25", symbol=symbol), self.town.publish("PARTIAL_50", symbol=symbol)
+        self.town.decide()
+        if self.town.take(first, symbol=symbol) == "taken":
+            self.town.wait(1_500)
+            self.town.execute(first)
+            self.town.wait(20_000)
+            self.town.publish_again(second)
+            self.town.decide()
+
+    def crash_amid_plans(self) -> None:
+        """The server comes back while plans are waiting."""
+        self.crash()
+        self.publish()
+        self.town.decide()
 
     # -- turns and time -------------------------------------------------------------------------------------------
 
@@ -207,9 +225,10 @@ class Campaign:
 
 WEIGHTS = {
     "publish": 20, "again": 5, "decide": 18, "decide_disturbed": 6, "decide_killed": 2, "take": 9, "take_all": 2,
-    "execute": 8, "send": 3, "tell": 4, "tell_again": 2, "hand": 3, "agree": 6, "halt": 1, "hold": 1, "clear": 5,
+    "execute": 8, "send": 3, "tell": 4, "tell_again": 2, "hand": 3, "agree": 6, "halt": 1, "hold": 1, "clear": 9,
     "poll": 12, "book": 10, "tend": 4, "moment": 10, "while_": 12, "long": 2, "fail": 2, "ban": 1, "heal": 6, "lag": 2,
-    "missing": 2, "hedge": 1, "restart": 3, "save": 1, "crash": 0.5, "flush": 0.2,
+    "missing": 2, "hedge": 1, "restart": 3, "second_thoughts": 1, "save": 1, "crash": 0.3, "crash_amid_plans": 0.5,
+    "flush": 0.3,
 }
 
 

@@ -69,15 +69,13 @@ def on_clock(clock: HandClock) -> Iterator[None]:
 
 
 class _Client(fakeredis.FakeRedis):
-    """fakeredis lacks CONFIG and INFO, and has words of its own for a stream that is not there."""
+    """fakeredis lacks CONFIG and INFO; what is asked of them is whether an append-only file is kept."""
 
     def execute_command(self, *args, **options):
         try:
             return super().execute_command(*args, **options)
         except redis.ResponseError as error:
-            if args[0] in ("XREADGROUP", "XAUTOCLAIM") and "requires the key to exist" in str(error):
-                raise redis.ResponseError(f"NOGROUP {error}") from error
-            raise
+            raise _no_group(error) if args[0] == "XAUTOCLAIM" else error from None
 
     def config_get(self, pattern: str = "*", *args, **options) -> dict[str, str]:
         return {"appendonly": "yes"}
@@ -120,6 +118,30 @@ class FakeLink(Link):
     def run_id(self) -> str:
         """Known at once: a fake connection has no reconnect to learn it from."""
         return self.store.run_id
+
+
+class FakeLine(Line):
+    """The desk's own line, by way of a connection to the fake server."""
+
+    def __init__(self, link: FakeLink) -> None:
+        self._connection = link.redis.connection_pool.get_connection()
+
+    def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        return [self._reply(command) for command in commands]
+
+    def _reply(self, command: Command) -> Any:
+        self._connection.send_command(*command)
+        try:
+            return self._connection.read_response()
+        except redis.exceptions.NoScriptError:
+            return redis.ResponseError("NOSCRIPT")
+        except redis.ResponseError as error:
+            return _no_group(error)
+
+
+def _no_group(error: redis.ResponseError) -> redis.ResponseError:
+    """fakeredis has words of its own for a stream that is not there."""
+    return redis.ResponseError(f"NOGROUP {error}") if "requires the key to exist" in str(error) else error
 
 
 class FakeStore:

@@ -10,7 +10,7 @@ from collections import Counter
 from decimal import Decimal
 from itertools import combinations
 
-from p33_sidecar.gate import Free
+from p33_sidecar.gate import Free, Taken
 from p33_sidecar.store import keys
 from tests.sim.market import RULES
 from tests.sim.town import Town
@@ -34,13 +34,14 @@ class Laws:
         self._open_mismatches: set[str] = set()
         self._allowed: dict[str, tuple[str, int]] = {}
         """plan_id -> its symbol and when it was allowed."""
-        town.judge = self._judge_verdicts
+        town.judge, town.judge_taking = self._judge_verdicts, self._taking_rests_on_what_is
 
     def after_step(self) -> None:
         self._judge_verdicts()
         self._one_takeable_permit()
         self._incidents_open_and_close()
         self._no_request_in_a_ban()
+        self._snapshots_say_what_a_reply_said()
 
     def at_the_end(self) -> None:
         """Everything was read and booked: nothing is left over."""
@@ -102,7 +103,7 @@ class Laws:
         _law(str(record["snapshot"]["ts_ms"]) == snapshot["ts_ms"], "ALLOW on a snapshot that has moved")
         _law(not self._unbooked(symbol), "ALLOW with a result that is not booked")
         _law(not town.outstanding(symbol), f"ALLOW while {town.outstanding(symbol)} is taken")
-        _law(all(town.market.seen_begun_ms >= when + COOLDOWN_MS for when in town.restarts), "ALLOW after a restart")
+        _law(all(town.market.seen_begun_ms >= when + COOLDOWN_MS for when in town.losses), "ALLOW after a restart")
 
     def _unbooked(self, symbol: str) -> bool:
         cursor = (self.town.redis.hget(keys.CURSOR, "quantum:apply.result") or "0-0").split()[0]
@@ -130,6 +131,28 @@ class Laws:
             _law(opening != (symbol in self._open_mismatches) or self.town.lost_something,
                  f"{symbol}: a mismatch {event['state']} twice")
             (self._open_mismatches.add if opening else self._open_mismatches.discard)(symbol)
+
+    def _taking_rests_on_what_is(self, taken: Taken) -> None:
+        """The permit's facts are still the store's, nothing is halted, and no other plan of the symbol is out."""
+        permit, town = taken.permit, self.town
+        snapshot, ledger = town.snapshot_of(taken.symbol), town.redis.hgetall(keys.ledger(taken.symbol))
+        _law(snapshot.get("position_amt") == f"{permit.exchange_position_amt:f}", "taken on another position")
+        _law(ledger.get("rev") == str(permit.ledger_rev), "taken on another book")
+        _law(town.clock.wall_ms - int(snapshot["ts_ms"]) <= STALE_MS, "taken on a stale snapshot")
+        _law(town.clock.wall_ms < permit.expires_ms, "taken after its end")
+        _law(not town.redis.exists(keys.HALT, keys.halt(taken.symbol), keys.hold(taken.symbol)), "taken while halted")
+        _law(taken.plan_id not in set(town.taken) - town.forgotten, f"{taken.plan_id} is taken twice")
+        _law(not town.outstanding(taken.symbol), "taken while another plan of the symbol is")
+
+    def _snapshots_say_what_a_reply_said(self) -> None:
+        """No snapshot without a reply that had the symbol, and none that says anything else."""
+        if self.town.lost_something:
+            return
+        for symbol in RULES:
+            if snapshot := self.town.snapshot_of(symbol):
+                amt = snapshot.get("position_amt")
+                said = (symbol, int(snapshot["ts_ms"]), amt) in self.town.market.said
+                _law(said, f"{symbol}: a snapshot of {amt} that no reply said")
 
     def _no_request_in_a_ban(self) -> None:
         _law(not self.town.market.rude_requests, "a request during a ban that was known")

@@ -30,6 +30,8 @@ class Market:
         """Those that came during a ban that had been told."""
         self.seen_mono_ms: dict[str, int] = {}
         """symbol -> when a reply last had it."""
+        self.said: set[tuple[str, int, str | None]] = set()
+        """Symbol, when it was asked for, and what a good reply said of it; None: legs."""
         self.seen_begun_ms = 0
         """When the last good reply was asked for, on the machine's clock."""
         self.told_ban_ms = 0
@@ -77,6 +79,7 @@ class Market:
         if self.failure:
             raise ExchangeUnavailable(self.failure)
         rows = {symbol: self._row(symbol) for symbol in RULES if symbol not in self.missing}
+        self.said |= {(symbol, now_ms, None if row.amt is None else text(row.amt)) for symbol, row in rows.items()}
         self.seen_begun_ms = self.clock.mono_ms
         self.seen_mono_ms |= dict.fromkeys(rows, self.clock.mono_ms)
         return PositionsReply(now_ms, now_ms, self.clock.mono_ns(), rows, {})
@@ -104,6 +107,3 @@ class Market:
 
     def server_offset_ms(self) -> int:
         return self.offset_ms
-
-    def said(self, symbol: str) -> str:
-        return text(self.amounts[symbol])

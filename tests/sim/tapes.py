@@ -93,7 +93,7 @@ class Player:
         town = self.town
         return Played(
             verdicts=town.verdicts(), takes=self.takes, books={symbol: town.book_of(symbol) for symbol in RULES},
-            exchange={symbol: town.market.said(symbol) for symbol in RULES},
+            exchange={symbol: text(amt) for symbol, amt in town.market.amounts.items()},
             mismatches=[event["state"] for event in town.events("mismatch")],
             open=[name for name, plan_id in self.names.items() if self._is_open(plan_id)],
             governor={name for name, plan in self.names.items() if town.redis.exists(keys.governor_permit(plan))},

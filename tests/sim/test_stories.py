@@ -168,6 +168,14 @@ def test_t20_result_that_is_late_is_no_mismatch() -> None:
     assert played.mismatches == [] and played.books["BTCUSDT"] == "0.01"
 
 
+def test_t21_partial_fill_is_settled_by_the_exchanges_word() -> None:
+    """PARTIALLY_FILLED 0.004 and nothing more: denied until the exchange was asked, then its final total is booked."""
+    played = play("0s plan close-25 as P | decide | take P | send P | result P 0.004 PARTIALLY_FILLED | book | "
+                  "16s poll | plan close-75 | decide | tend | 33s poll | plan close-100 | decide")
+    assert played.verdicts == ["ALLOW 0.009", "DENY reconcile_required_qty_mismatch", "ALLOW 0.029"]
+    assert played.books["BTCUSDT"] == "0.029"
+
+
 # -- incidents that are stories, too ------------------------------------------------------------------------------
 
 

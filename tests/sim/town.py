@@ -22,7 +22,7 @@ from p33_sidecar.store import keys, switches
 from p33_sidecar.store.positions import RedisBans
 from tests.service.breaking import Died
 from tests.service.world import PLANS, RESULTS, VENUE, World
-from tests.sim.fakes import FakeStore, HandClock, on_clock
+from tests.sim.fakes import FakeLine, FakeStore, HandClock, on_clock
 from tests.sim.market import Market
 
 HELD = {"BTCUSDT": "0.038", "ETHUSDT": "2"}
@@ -60,11 +60,13 @@ class Town:
         """What was there at the start and every fill told since, each order once."""
         self.untold_rests: dict[str, list[Decimal]] = {}
         """What orders told as partly filled were filled beyond that, signed: the exchange says so when it is asked."""
-        self.lost_something = False
         self.judge: Callable[[], None] = lambda: None
         """Called after every turn of the desk: what its verdicts rest on still stands as it was."""
-        self.restarts: list[int] = []
-        """When a sidecar noticed a server that may have lost something."""
+        self.judge_taking: Callable[[Taken], None] = lambda taken: None
+        self.forgotten: set[str] = set()
+        """Plans that were taken before the server lost something: the store may not know."""
+        self.losses: list[int] = []
+        """When the server lost something, on the machine's clock."""
         self._names = itertools.count(1)
         self.sidecar = self.start_sidecar()
 
@@ -80,11 +82,12 @@ class Town:
     # -- the sidecar ----------------------------------------------------------------------------------------------
 
     def start_sidecar(self) -> World:
-        """A new process on what the store holds."""
+        """A new process on what the store holds. An empty one is a first start: nobody can know of what was lost."""
+        if not self.redis.keys("quantum:p33:*"):
+            self.losses = [0] * len(self.losses)
         world = World("", allowlist=LISTED, policy=self.policy, key=KEY, refresh_budget_ms=self.refresh_budget_ms,
-                      link=self.store.link(), clock=self.store.server_clock())
-        for part in (world, world.poller, world.clerk):
-            part.exchange = self.market
+                      link=self.store.link(), clock=self.store.server_clock(), exchange=self.market)
+        world.desk.store.line = FakeLine(world.link)
         recall(world.link, world.memory, world.clock)
         self.sidecar = world
         return world
@@ -120,17 +123,15 @@ class Town:
             self.judge()
 
     def tend(self) -> None:
-        """The clerk's turn."""
+        """The clerk's turn, and what the bookkeeper makes of the answers it got."""
         self.check()
         identity.watch(self.sidecar.link, self.sidecar.memory, self.sidecar.clock)
         self.sidecar.clerk.step()
+        self.book()
 
     def check(self) -> None:
         """What every turn of every loop begins with."""
-        before = self.sidecar.memory.restart_noticed_ms
         identity.check(self.sidecar.link, self.sidecar.memory, self.sidecar.clock)
-        if self.sidecar.memory.restart_noticed_ms not in (0, before):
-            self.restarts.append(self.clock.mono_ms)
 
     def wait(self, ms: int) -> None:
         """Time passes; polls happen when they are due, and plans that wait are looked at."""
@@ -204,6 +205,7 @@ class Town:
         answer = self.gate.take(plan_id, symbol, entry_ms=entry_ms, wait_ms=0, token=token)
         if isinstance(answer, Refused):
             return answer.named
+        self.judge_taking(answer)
         self.taken[plan_id] = answer
         return "taken"
 
@@ -247,6 +249,10 @@ class Town:
             "plan_id": plan_id, "symbol": symbol, "decision": "EXECUTE", "executed": str(executed),
             "would_execute": "False", "steps_results": msgspec.json.encode([step]).decode(), "error": error})
 
+    @property
+    def lost_something(self) -> bool:
+        return bool(self.losses)
+
     def unsent(self) -> set[str]:
         """Taken, and nothing was done about it."""
         return {plan for plan in self.taken if plan not in self.sent and plan not in self.told}
@@ -258,8 +264,8 @@ class Town:
     def outstanding(self, symbol: str) -> str:
         """A plan of the symbol that was taken less than 75 s ago and has no result; empty for none."""
         since_ms = self.clock.wall_ms - self.policy.permit_ttl_ms - self.policy.cooldown_ms
-        return next((plan for plan, taken in self.taken.items() if taken.symbol == symbol and plan not in self.told
-                     and taken.taken_ms > since_ms), "")
+        return next((plan for plan, taken in self.taken.items() if taken.symbol == symbol and taken.taken_ms > since_ms
+                     and plan not in self.told | self.forgotten), "")
 
     # -- switches and mishaps -------------------------------------------------------------------------------------
 
@@ -273,13 +279,19 @@ class Town:
         self.store.save()
 
     def crash(self) -> None:
-        """The server comes back with what was saved last. A ban that was kept since then is forgotten, too."""
-        self.lost_something, self.market.told_ban_ms = True, 0
+        """The server comes back with what was saved last."""
+        self._lose()
         self.store.crash()
 
     def flush(self) -> None:
-        self.lost_something, self.market.told_ban_ms = True, 0
+        self._lose()
         self.redis.flushall()
+
+    def _lose(self) -> None:
+        """That a plan was taken, or a ban told, may be forgotten."""
+        self.losses.append(self.clock.mono_ms)
+        self.forgotten |= set(self.taken)
+        self.market.told_ban_ms = 0
 
     # -- what came of it ------------------------------------------------------------------------------------------
 
