@@ -6,7 +6,7 @@ ARGS   ?=
 # Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
 SPREAD ?= -n 4 --dist loadfile
 
-.PHONY: demo test bench servers lint docs setup clean
+.PHONY: demo test bench campaign servers lint docs setup clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -27,6 +27,9 @@ bench: setup           ## latency, throughput and memory as ratios against a nul
 
 servers: setup         ## the tests that stand on a server, on every Redis and Valkey that can be had; ARGS=--write: docs
 	$(BIN)/python -m tests.servers $(ARGS)
+
+campaign: setup        ## random campaigns against the laws of the permit path: ARGS="--seeds 5000"
+	$(BIN)/python -m tests.sim.campaign $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -98,8 +98,10 @@ class FakeLine(Line):
         self._connection.send_command(*command)
         try:
             return self._connection.read_response()
+        except redis.exceptions.NoScriptError:
+            return redis.ResponseError("NOSCRIPT")
         except redis.ResponseError as error:
-            return error
+            return _no_group(error)
 
 
 class FakeLink(Link):
@@ -118,25 +120,6 @@ class FakeLink(Link):
     def run_id(self) -> str:
         """Known at once: a fake connection has no reconnect to learn it from."""
         return self.store.run_id
-
-
-class FakeLine(Line):
-    """The desk's own line, by way of a connection to the fake server."""
-
-    def __init__(self, link: FakeLink) -> None:
-        self._connection = link.redis.connection_pool.get_connection()
-
-    def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        return [self._reply(command) for command in commands]
-
-    def _reply(self, command: Command) -> Any:
-        self._connection.send_command(*command)
-        try:
-            return self._connection.read_response()
-        except redis.exceptions.NoScriptError:
-            return redis.ResponseError("NOSCRIPT")
-        except redis.ResponseError as error:
-            return _no_group(error)
 
 
 def _no_group(error: redis.ResponseError) -> redis.ResponseError:

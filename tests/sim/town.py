@@ -22,7 +22,7 @@ from p33_sidecar.store import keys, switches
 from p33_sidecar.store.positions import RedisBans
 from tests.service.breaking import Died
 from tests.service.world import PLANS, RESULTS, VENUE, World
-from tests.sim.fakes import FakeLine, FakeStore, HandClock, on_clock
+from tests.sim.fakes import FakeStore, HandClock, on_clock
 from tests.sim.market import Market
 
 HELD = {"BTCUSDT": "0.038", "ETHUSDT": "2"}
@@ -87,7 +87,6 @@ class Town:
             self.losses = [0] * len(self.losses)
         world = World("", allowlist=LISTED, policy=self.policy, key=KEY, refresh_budget_ms=self.refresh_budget_ms,
                       link=self.store.link(), clock=self.store.server_clock(), exchange=self.market)
-        world.desk.store.line = FakeLine(world.link)
         recall(world.link, world.memory, world.clock)
         self.sidecar = world
         return world
