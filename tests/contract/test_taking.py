@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.contract.client import Outsider, signed, until
+from tests.contract.client import Outsider, exact, signed, until, verified
 from tests.contract.conftest import KEY, House
 
 HOUSE = {"pool": 45, "positions": {"BTCUSDT": "0.038"},
@@ -224,3 +227,73 @@ def test_the_log_lines_that_checklists_look_for(house: House, stack: dict[str, A
     """`P3.3` with `EXECUTE` or `BLOCKED`."""
     log = (house.folder / "p33-apply.log").read_text()
     assert any("P3.3" in line and "EXECUTE" in line and stack["plan_id"] in line for line in log.splitlines())
+
+
+# -- an Apply Layer of one's own ------------------------------------------------------------------------------------
+
+
+class OwnLayer:
+    """What docs/apply-layer.md tells an Apply Layer in any language: read, cut, verify, run the printed script."""
+
+    def __init__(self, house: House, out: Outsider) -> None:
+        self.raw, self.out = out.raw, out
+        printed = subprocess.run([sys.executable, "-m", "p33_sidecar.store.scripts", "take"], env=house.environment(),
+                                 capture_output=True, check=True, timeout=120)
+        self.sha = self.raw.script_load(printed.stdout)
+
+    def take(self, offer: Offer, governor: bytes = b"", permit: bytes = b"", *, token: str) -> str:
+        """The script's word on the bytes that were read."""
+        governor = governor or self.raw.get(GOVERNOR.format(offer.plan_id))
+        permit = permit or self.raw.get(PERMIT.format(offer.plan_id))
+        assert verified(permit, KEY.encode())
+        said, now = exact(permit), self.out.now_ms()
+        names = [TAKEN.format(offer.plan_id), "quantum:p33:halt", f"quantum:p33:halt:{offer.symbol}",
+                 f"quantum:reconcile:hold:{offer.symbol}", GOVERNOR.format(offer.plan_id),
+                 PERMIT.format(offer.plan_id), f"quantum:p33:open:{offer.symbol}",
+                 f"quantum:position:snapshot:{offer.symbol}", f"quantum:position:ledger:{offer.symbol}",
+                 f"quantum:p33:ended:{offer.plan_id}", "quantum:p33:run_id", "quantum:p33:taken",
+                 "quantum:p33:taken-orders"]
+        record = {"v": 1, "plan_id": offer.plan_id, "symbol": offer.symbol, "nonce": said["nonce"], "token": token,
+                  "by": "own", "at_ms": now, "gate": "both", "permit": permit.decode()}
+        arguments = [governor, permit, offer.plan_id, offer.symbol, said["nonce"], token,
+                     said["exchange_position_amt"], said["ledger_rev"], said["max_snapshot_age_sec"] * 1000,
+                     said["expires_ms"], now + 5_000, self.raw.info("server")["run_id"], 86_400_000,
+                     json.dumps(record), ""]
+        return self.raw.evalsha(self.sha, len(names), *names, *map(_written, arguments))[0].decode()
+
+
+def _written(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def test_an_apply_layer_in_any_language(house: House, out: Outsider) -> None:
+    """Taken once; asked again with its token the same answer (T16), for anybody else `already_consumed`; recorded."""
+    offer, layer = Offer(house, out), OwnLayer(house, out)
+    governor, permit = (out.raw.get(name.format(offer.plan_id)) for name in (GOVERNOR, PERMIT))
+    assert layer.take(offer, token="mine") == "taken"
+    assert _permits(offer) == 0
+    offer.redis.set(GOVERNOR.format(offer.plan_id), governor, ex=60)
+    offer.put(permit)
+    assert layer.take(offer, token="mine") == "taken"
+    assert layer.take(offer, token="another") == "already_consumed"
+    assert [record["by"] for record in out.records("quantum:p33:taken", plan_id=offer.plan_id)] == ["own"]
+
+
+@pytest.mark.parametrize(("name", "spoil"), [pair for pair in SPOILERS if pair[0] in (
+    "halted", "reconcile_hold_active", "expired_permit", "withdrawn", "facts_changed")])
+def test_the_script_itself_looks_at_what_may_have_changed(house: House, out: Outsider, name: str,
+                                                          spoil: Callable[[Offer], object]) -> None:
+    """Between reading and taking; nothing is deleted."""
+    offer, layer = Offer(house, out), OwnLayer(house, out)
+    spoil(offer)
+    assert layer.take(offer, token="mine") == name
+    assert _permits(offer) == 2
+
+
+def test_i03_fifty_consumers_of_one_pair(house: House, out: Outsider) -> None:
+    """One wins."""
+    offer, layer = Offer(house, out), OwnLayer(house, out)
+    governor, permit = (out.raw.get(name.format(offer.plan_id)) for name in (GOVERNOR, PERMIT))
+    with ThreadPoolExecutor(50) as pool:
+        said = list(pool.map(lambda n: layer.take(offer, governor, permit, token=f"taker-{n}"), range(50)))
+    assert (said.count("taken"), said.count("already_consumed")) == (1, 49)

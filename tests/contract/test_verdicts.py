@@ -61,11 +61,6 @@ def test_the_ledger_hash(out: Outsider) -> None:
     assert 80_000 < out.redis.ttl(f"quantum:position:ledger:{SHORT}") <= 86_400
 
 
-def test_the_venue(out: Outsider, house: House) -> None:
-    """The exchange this database belongs to: host, and port where the URL has one."""
-    assert out.redis.get("quantum:p33:venue") == house.venue
-
-
 def test_an_allow_byte_for_byte(out: Outsider, house: House) -> None:
     """The members in their order, exact digits, the signature over every byte before it, a life of 60 s."""
     plan_id, _ = out.plan("BTCUSDT", side="SELL",
@@ -85,6 +80,7 @@ def test_an_allow_byte_for_byte(out: Outsider, house: House) -> None:
     assert not verified(raw.replace(b"0.028", b"0.038"), KEY.encode())
     assert not verified(raw, b"another key of thirty-two bytes!!")
     assert out.redis.get("quantum:p33:open:BTCUSDT") == f"{plan_id} {permit['nonce']}"
+    assert out.redis.get("quantum:p33:venue") == house.venue
 
 
 def test_a_deny_byte_for_byte(out: Outsider) -> None:
@@ -118,7 +114,7 @@ def test_a_plan_as_found_on_a_real_stream(out: Outsider) -> None:
     assert out.verdict("BTCUSDT", plan_id="f1a8d7f48713d5cf", **sample)["reason"] == "plan_expired"
 
 
-CASES = (
+@pytest.mark.parametrize(("symbol", "action", "fields", "reason"), [
     (STRANGER, "PARTIAL_75", {}, "symbol_not_allowed"),
     ("", "PARTIAL_75", {"timestamp": "1769301008"}, "plan_expired"),
     ("", "PARTIAL_75", {"timestamp": "99999999999"}, "clock_skew"),
@@ -132,10 +128,7 @@ CASES = (
     (SETTLING, "PARTIAL_75", {}, "symbol_not_trading"),
     (FLAT, "PARTIAL_75", {}, "no_position"),
     ("", "PARTIAL_75", {"close_qty": "0.0000001"}, "qty_below_min"),
-)
-
-
-@pytest.mark.parametrize(("symbol", "action", "fields", "reason"), CASES)
+])
 def test_checks_one_by_one(out: Outsider, house: House, symbol: str, action: str, fields: dict[str, str],
                            reason: str) -> None:
     """Each denial by its name; the permit's details carry its numbers, the record every check."""
