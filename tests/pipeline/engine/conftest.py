@@ -32,8 +32,8 @@ from p33_pipeline.build import build_defs  # noqa: E402 - after the warnings are
 
 
 def fill(client: redis.Redis) -> None:
-    """An hour: polls every 30 s, an opened book, one right verdict with its plan, one order that nobody allowed."""
-    polls = range(BEGIN_MS, BEGIN_MS + 3_600_000, 30_000)
+    """an hour: polls every 5 s, an opened book, one right verdict with its plan, one order that nobody allowed."""
+    polls = range(BEGIN_MS, BEGIN_MS + 3_600_000, 5_000)
     position = {"symbol": "BTCUSDT", "position_amt": "0.038", "side": "LONG", "entry_price": "98000.1",
                 "mark_price": "98250.4", "update_time_ms": BEGIN_MS - 5_000}
     pipe = client.pipeline(transaction=False)

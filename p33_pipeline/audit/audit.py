@@ -1,0 +1,63 @@
+"""One audit: a range of an archive in, all findings out. Run twice it says the same."""
+
+from __future__ import annotations
+
+from p33_pipeline.audit.accounts import accounts_of
+from p33_pipeline.audit.breaks import breaks_of
+from p33_pipeline.audit.findings import Audit, Break
+from p33_pipeline.audit.flow import flow_findings
+from p33_pipeline.audit.moments import Moment, moments
+from p33_pipeline.audit.reproduce import irreproducible
+from p33_pipeline.audit.scope import DAY_MS, Scope, open_scope, rows
+from p33_pipeline.audit.sources import source_findings
+from p33_pipeline.history import History
+from p33_sidecar.core.model import Policy
+
+
+def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy) -> Audit:
+    """Audit a range. Raises HistoryUnreadable.
+
+    A break that is open where the range begins began earlier: the look back goes on, a day at a time, until every
+    account agrees or the archive begins, so that it is the same break with the same beginning.
+    """
+    start_ms = from_ms - from_ms % DAY_MS
+    while True:
+        scope = open_scope(history, from_ms=start_ms, to_ms=to_ms, policy=policy)
+        accounts = accounts_of(scope)
+        found = moments(scope, accounts, since_ms=start_ms)
+        if start_ms <= scope.begin_ms or not _open_at_the_start(found):
+            break
+        start_ms -= DAY_MS
+    breaks = [b for b in breaks_of(scope, accounts, found) if _touches(b, from_ms, to_ms)]
+    return findings_of(_narrowed(scope, from_ms), breaks)
+
+
+def findings_of(scope: Scope, breaks: list[Break]) -> Audit:
+    """The audit of an opened range whose breaks are known."""
+    unlike, verdicts = irreproducible(scope)
+    flow = sorted([*flow_findings(scope), *unlike], key=lambda f: (f.at_ms, f.finding))
+    counts = {"verdicts": verdicts, **_counts(scope)}
+    return Audit(scope.from_ms, scope.to_ms, scope.until_ms, tuple(breaks), tuple(flow), tuple(source_findings(scope)),
+                 counts)
+
+
+def _open_at_the_start(found: list[Moment]) -> bool:
+    """Whether some symbol differs at its first look of the range."""
+    return any(moment.differs and moment.before_ms is None for moment in found)
+
+
+def _touches(found: Break, from_ms: int, to_ms: int) -> bool:
+    return found.opened_ms < to_ms and (found.closed_ms is None or found.closed_ms >= from_ms)
+
+
+def _narrowed(scope: Scope, from_ms: int) -> Scope:
+    return Scope(scope.db, from_ms, scope.to_ms, scope.begin_ms, scope.until_ms, scope.reach, scope.policy)
+
+
+def _counts(scope: Scope) -> dict[str, int]:
+    """How much there was to look at."""
+    values = {"begin": scope.from_ms, "end": scope.to_ms}
+    inside = "epoch_ms(\"at\") >= $begin AND epoch_ms(\"at\") < $end"
+    tables = {"polls": "snapshots", "plans": "plans", "results": "results", "trades": "trades", "bookings": "ledger"}
+    return {name: rows(scope, f"SELECT count(*) AS n FROM {table} WHERE {inside}", **values)[0]["n"]  # noqa: S608
+            for name, table in tables.items()}

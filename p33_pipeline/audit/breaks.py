@@ -1,0 +1,159 @@
+"""From moments that differ to breaks: intervals with a beginning, an end and a cause.
+
+A break opens with the first poll that sees it and closes when two polls in a row agree again. It keeps its id whatever
+range is audited: where and when it was seen first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from decimal import Decimal
+from itertools import groupby
+
+import msgspec
+
+from p33_pipeline.audit.accounts import Accounts, Step
+from p33_pipeline.audit.causes import OURS, Case, Traded, class_of
+from p33_pipeline.audit.findings import Break, Evidence, break_id
+from p33_pipeline.audit.moments import Moment
+from p33_pipeline.audit.scope import Scope, rows
+from p33_sidecar.core.orders import client_order_id
+from p33_sidecar.core.quantity import ZERO, difference, product
+
+EVIDENCE_MOST = 20
+AGREEING_POLLS = 2
+
+
+class Interval(msgspec.Struct):
+    """A run of moments of one symbol: those that differ, and when it ended."""
+
+    moments: list[Moment]
+    closed_ms: int | None = None
+
+    @property
+    def first(self) -> Moment:
+        return self.moments[0]
+
+
+def intervals(found: list[Moment]) -> list[Interval]:
+    """The breaks' intervals, symbol by symbol."""
+    result: list[Interval] = []
+    for _, group in groupby(found, key=lambda moment: moment.symbol):
+        result += _of_symbol(list(group))
+    return result
+
+
+def _of_symbol(found: list[Moment]) -> list[Interval]:
+    result: list[Interval] = []
+    running: Interval | None = None
+    agreeing: list[int] = []
+    for moment in found:
+        if moment.differs:
+            if running is None:
+                running = Interval([])
+                result.append(running)
+            running.moments.append(moment)
+            agreeing = []
+        elif running is not None:
+            agreeing.append(moment.requested_ms)
+            if len(agreeing) == AGREEING_POLLS:
+                running.closed_ms, running, agreeing = agreeing[0], None, []
+    return result
+
+
+def breaks_of(scope: Scope, accounts: Accounts, found: list[Moment]) -> list[Break]:
+    """Every break with its class and evidence, oldest first."""
+    seen = intervals(found)
+    if not seen:
+        return []
+    trades = _trades(scope, accounts)
+    result = [_break(scope, accounts, interval, trades.get(interval.first.symbol, [])) for interval in seen]
+    return sorted(result, key=lambda b: (b.opened_ms, b.symbol))
+
+
+def _break(scope: Scope, accounts: Accounts, interval: Interval, trades: list[Traded]) -> Break:
+    first, worst = interval.first, max(interval.moments, key=_apart)
+    case = _case(scope, accounts, interval, trades)
+    prices = [moment.mark_price for moment in interval.moments if moment.mark_price is not None]
+    apart = _apart(worst)
+    return Break(
+        break_id=break_id(first.symbol, first.requested_ms), kind=class_of(case), symbol=first.symbol,
+        opened_ms=first.requested_ms, closed_ms=interval.closed_ms, last_seen_ms=interval.moments[-1].requested_ms,
+        max_difference=apart, notional=product(apart, max(prices, default=_last_price(scope, first))),
+        exchange_amt=worst.exchange, ledger_amt=worst.ledger, redis_amt=worst.redis,
+        evidence=_evidence(scope, interval, case),
+    )
+
+
+def _apart(moment: Moment) -> Decimal:
+    """The largest distance of an account from the exchange; without a ledger, all of the position."""
+    accounts = [amt for amt in (moment.ledger, moment.redis) if amt is not None] or [ZERO]
+    return max(difference(moment.exchange, amt).copy_abs() for amt in accounts)
+
+
+def _last_price(scope: Scope, first: Moment) -> Decimal:
+    """What the symbol was worth when it last had a price; 0 where nobody knows."""
+    found = rows(scope, "SELECT arg_max(price, traded_at) AS price FROM trades WHERE symbol = $symbol "
+                        "AND epoch_ms(traded_at) <= $at", symbol=first.symbol, at=first.received_ms)
+    return found[0]["price"] or ZERO
+
+
+# -- the cause ------------------------------------------------------------------------------------------------------
+
+
+def _case(scope: Scope, accounts: Accounts, interval: Interval, trades: list[Traded]) -> Case:
+    first = interval.first
+    since_ms = first.before_ms or 0
+    ledger, redis = accounts.ledger.get(first.symbol, []), accounts.redis.get(first.symbol, [])
+
+    def around(steps: list) -> tuple:
+        return tuple(step for step in steps if since_ms < step.at_ms <= first.received_ms)
+
+    closed_ms = interval.closed_ms
+    return Case(
+        first=first, before=_amount_at(ledger, since_ms) if first.before_ms is not None else None,
+        trades=around(trades), bookings=around(ledger), results=around(redis),
+        booked_orders=frozenset(step.order_id for step in ledger if step.at_ms <= first.received_ms),
+        closed_within_cooldown=closed_ms is not None and closed_ms - first.requested_ms <= scope.policy.cooldown_ms,
+        tolerance_pct=scope.policy.qty_tolerance_pct,
+    )
+
+
+def _amount_at(steps: list[Step], at_ms: int) -> Decimal | None:
+    """The account at a time; at a look that agreed it stands for the exchange's own."""
+    index = bisect_right([step.at_ms for step in steps], at_ms)
+    return steps[index - 1].amt if index else None
+
+
+def _trades(scope: Scope, accounts: Accounts) -> dict[str, list[Traded]]:
+    """The trades around the range by symbol, each with whether its order is ours and whose plan it was."""
+    steps = [step for book in (accounts.ledger, accounts.redis) for found in book.values() for step in found]
+    plans = {(step.symbol, step.order_id): step.plan_id for step in steps if step.order_id}
+    named = {client_order_id(row["plan_id"]): row["plan_id"] for row in rows(
+        scope, "SELECT DISTINCT plan_id FROM plans WHERE plan_id IS NOT NULL "
+               "UNION SELECT DISTINCT plan_id FROM taken WHERE plan_id IS NOT NULL")}
+    result: dict[str, list[Traded]] = {}
+    for row in rows(scope, "SELECT symbol, trade_id, order_id, client_order_id, side, qty, "
+                           "epoch_ms(traded_at) AS at_ms FROM trades WHERE qty IS NOT NULL ORDER BY symbol, trade_id"):
+        symbol, client_id = row.pop("symbol"), row["client_order_id"] or ""
+        plan_id = plans.get((symbol, row["order_id"])) or named.get(client_id, "")
+        ours = (symbol, row["order_id"]) in plans or client_id.startswith(OURS)
+        result.setdefault(symbol, []).append(Traded(**row, plan_id=plan_id, ours=ours))
+    return result
+
+
+def _evidence(scope: Scope, interval: Interval, case: Case) -> Evidence:
+    plan_ids = _distinct([x.plan_id for x in (*case.trades, *case.bookings, *case.results)])
+    order_ids = _distinct([x.order_id for x in (*case.trades, *case.bookings, *case.results)])
+    last_ms = interval.moments[-1].received_ms
+    decisions = rows(
+        scope, "SELECT decision_id FROM decisions WHERE symbol = $symbol AND (list_contains($plans, plan_id) OR "
+               "(reason LIKE 'reconcile_required_%' AND epoch_ms(decided_at) BETWEEN $begin AND $end)) "
+               "ORDER BY \"at\", seq LIMIT $most",
+        symbol=case.first.symbol, plans=list(plan_ids), begin=case.first.requested_ms, end=last_ms, most=EVIDENCE_MOST)
+    return Evidence(tuple(str(trade.trade_id) for trade in case.trades)[:EVIDENCE_MOST], order_ids, plan_ids,
+                    tuple(row["decision_id"] for row in decisions))
+
+
+def _distinct(found: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in found if text))[:EVIDENCE_MOST]

@@ -1,0 +1,67 @@
+"""What an audit looks at: the archive's tables as DuckDB views, a range, and how far the archive reaches.
+
+Findings belong to the range; what they are judged by is looked for around it. Nothing here judges.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from p33_pipeline.archive.everything import archived_until_ms, first_ms
+from p33_pipeline.archive.trades import Reach, reaches
+from p33_pipeline.history import TABLES, History
+from p33_sidecar.core.model import Policy
+
+DAY_MS = 86_400_000
+WHOLE_TABLES = ("ledger", "results", "gaps")
+"""Read from the beginning: few rows, and an account is a sum from its opening on."""
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """A range of a history, opened. `db` holds one view a table; `begin_ms` is the archive's first poll."""
+
+    db: duckdb.DuckDBPyConnection
+    from_ms: int
+    to_ms: int
+    begin_ms: int
+    until_ms: int
+    reach: dict[str, Reach]
+    policy: Policy
+
+    def judged(self, at_ms: int) -> bool:
+        """Whether something of that time belongs to the range."""
+        return self.from_ms <= at_ms < self.to_ms
+
+
+def scope_of(tables: dict[str, object], *, from_ms: int, to_ms: int, begin_ms: int, until_ms: int,
+             reach: dict[str, Reach], policy: Policy) -> Scope:
+    """A scope over tables at hand: Arrow tables or datasets by name; those left out are empty."""
+    db = duckdb.connect(":memory:")
+    db.execute("SET TimeZone = 'UTC'")
+    for name, table in TABLES.items():
+        db.register(name, tables.get(name, table.schema.empty_table()))
+    return Scope(db, from_ms, to_ms, begin_ms, until_ms, reach, policy)
+
+
+def open_scope(history: History, *, from_ms: int, to_ms: int, policy: Policy) -> Scope:
+    """The range of an archive, with a day on either side. Raises HistoryUnreadable."""
+    until_ms = archived_until_ms(history)
+    begin_ms = first_ms(history) or 0
+    around = {"from_ms": max(from_ms - DAY_MS, 0), "to_ms": to_ms + DAY_MS}
+    tables = {name: history.dataset(table, **({} if name in WHOLE_TABLES else around))
+              for name, table in TABLES.items()}
+    return scope_of(tables, from_ms=from_ms, to_ms=to_ms, begin_ms=begin_ms, until_ms=until_ms,
+                    reach=reaches(history), policy=policy)
+
+
+def rows(scope: Scope, query: str, **values: object) -> list[dict]:
+    """The answer to a question, as one dict a row; amounts are Decimals."""
+    return scope.db.execute(query, values).to_arrow_table().to_pylist() if values else (
+        scope.db.execute(query).to_arrow_table().to_pylist())
+
+
+def register(scope: Scope, name: str, table: pa.Table) -> None:
+    """Make a derived table known to later questions."""
+    scope.db.register(name, table)

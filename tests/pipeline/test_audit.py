@@ -1,0 +1,264 @@
+"""The audit finds what was planted, and nothing else: one hour of streams, bent in one place at a time."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from p33_pipeline.archive.rows import table_of
+from p33_pipeline.archive.trades import Reach
+from p33_pipeline.audit.accounts import accounts_of
+from p33_pipeline.audit.audit import findings_of
+from p33_pipeline.audit.breaks import breaks_of
+from p33_pipeline.audit.findings import Audit
+from p33_pipeline.audit.moments import moments
+from p33_pipeline.audit.scope import scope_of
+from p33_pipeline.history import TABLES
+from p33_sidecar.core.checks import decide
+from p33_sidecar.core.record import record_bytes
+from tests.core.made import NOW_MS, ORIGIN, POLICY, STAMP, facts
+
+BEGIN_MS = NOW_MS // 3_600_000 * 3_600_000
+END_MS = BEGIN_MS + 3_600_000
+ORDER_MS = NOW_MS + 1_500
+"""When the planned order fills; its result stands in the stream 500 ms later."""
+
+
+class Hour:
+    """0.038 BTC held; at NOW_MS a plan, its ALLOW of 0.028, taken, filled, told, booked. `entries` may be bent."""
+
+    def __init__(self) -> None:
+        given = facts()
+        record = record_bytes(decide(given, POLICY), given, POLICY, stamp=STAMP, origin=ORIGIN).decode()
+        plan_id = given.plan.plan_id
+        self.sold: list[tuple[int, str]] = [(ORDER_MS, "-0.028")]
+        self.entries: dict[str, list[tuple[str, dict[str, str]]]] = {
+            "plans": [(ORIGIN.stream_id, given.plan.fields)],
+            "decisions": [(f"{NOW_MS + 1}-0", {"plan_id": plan_id, "symbol": "BTCUSDT", "outcome": "ALLOW",
+                                               "json": record})],
+            "taken": [(f"{NOW_MS + 900}-0", _json(plan_id=plan_id, symbol="BTCUSDT", nonce=STAMP.nonce, by="apply",
+                                                  at_ms=NOW_MS + 900, gate="both", safe_close_qty="0.028"))],
+            "results": [(f"{ORDER_MS + 500}-0", self.result(plan_id, "8389765", "0.028"))],
+            "ledger": [(f"{BEGIN_MS + 600}-0", self.booking("opening", BEGIN_MS + 600, "0.038", "0.038", rev=1)),
+                       (f"{ORDER_MS + 510}-0", self.booking("fill", ORDER_MS + 510, "-0.028", "0.010", rev=2,
+                                                            plan_id=plan_id, order_id="8389765",
+                                                            result_id=f"{ORDER_MS + 500}-0"))],
+            "events": [], "rejected": [], "gaps": [],
+        }
+        self.trades = [self.trade(1, ORDER_MS, "SELL", "0.028", "8389765", f"p33-{plan_id}")]
+        self.lost_polls = range(0)
+        self.plan_id = plan_id
+
+    @staticmethod
+    def booking(cause: str, at_ms: int, delta: str, after: str, **more) -> dict[str, str]:
+        before = str(Decimal(after) - Decimal(delta))
+        return _json(symbol="BTCUSDT", cause=cause, at_ms=at_ms, delta=delta, amt_before=before, amt_after=after,
+                     **more)
+
+    @staticmethod
+    def result(plan_id: str, order_id: str, qty: str, side: str = "SELL") -> dict[str, str]:
+        step = {"step": "CLOSE_PARTIAL_75", "status": "FILLED", "order_id": order_id, "side": side, "executed_qty": qty,
+                "reduce_only": True}
+        return {"plan_id": plan_id, "symbol": "BTCUSDT", "decision": "EXECUTE", "executed": "True",
+                "would_execute": "False", "steps_results": json.dumps([step]), "error": "",
+                "timestamp": str(NOW_MS // 1000)}
+
+    @staticmethod
+    def trade(number: int, at_ms: int, side: str, qty: str, order_id: str, client_id: str) -> dict:
+        return {"id": f"{at_ms}-{number}", "at": at_ms, "seq": number, "symbol": "BTCUSDT", "trade_id": number,
+                "order_id": order_id, "client_order_id": client_id, "side": side, "price": Decimal("98250.4"),
+                "qty": Decimal(qty), "traded_at": at_ms}
+
+    def polls(self) -> list[tuple[str, dict[str, str]]]:
+        """A poll every 5 s, telling what the exchange held then."""
+        return [(f"{at_ms + 90}-0", self.poll(at_ms)) for at_ms in range(BEGIN_MS, END_MS, 5_000)
+                if at_ms not in self.lost_polls]
+
+    def poll(self, at_ms: int) -> dict[str, str]:
+        held = Decimal("0.038") + sum((Decimal(moved) for when, moved in self.sold if when <= at_ms), Decimal(0))
+        position = {"symbol": "BTCUSDT", "position_amt": f"{held:f}", "side": "LONG", "entry_price": "98000.1",
+                    "mark_price": "98250.4", "update_time_ms": BEGIN_MS - 1}
+        return _json(poll_id=f"{at_ms}", requested_ms=at_ms, received_ms=at_ms + 80, outcome="ok",
+                     positions=[position] if held else [])
+
+    def audit(self) -> Audit:
+        tables = {name: table_of(TABLES[name], entries) for name, entries in self.entries.items() if entries}
+        tables |= {"snapshots": table_of(TABLES["snapshots"], self.polls()),
+                   "trades": pa.Table.from_pylist(self.trades, schema=TABLES["trades"].schema)}
+        scope = scope_of(tables, from_ms=BEGIN_MS, to_ms=END_MS, begin_ms=BEGIN_MS, until_ms=END_MS,
+                         reach={"BTCUSDT": Reach(BEGIN_MS, END_MS, 9)}, policy=POLICY)
+        accounts = accounts_of(scope)
+        return findings_of(scope, breaks_of(scope, accounts, moments(scope, accounts, since_ms=BEGIN_MS)))
+
+
+def _json(**body) -> dict[str, str]:
+    named = {name: str(body[name]) for name in ("plan_id", "symbol", "poll_id") if name in body}
+    return named | {"json": json.dumps({"v": 1} | body)}
+
+
+def told(audit: Audit) -> set[str]:
+    """Everything found, by name."""
+    return {b.kind for b in audit.breaks} | {f.finding for f in audit.flow} | {s.finding for s in audit.sources}
+
+
+def untouched(hour: Hour) -> None:
+    """Nothing planted."""
+
+
+def external_trade(hour: Hour) -> None:
+    hour.sold.append((NOW_MS + 300_000, "-0.005"))
+    hour.trades.append(hour.trade(2, NOW_MS + 300_000, "SELL", "0.005", "77", "web_abc"))
+
+
+def venue_initiated(hour: Hour) -> None:
+    hour.sold.append((NOW_MS + 300_000, "-0.010"))
+    hour.trades.append(hour.trade(2, NOW_MS + 300_000, "SELL", "0.010", "78", "autoclose-1769301"))
+
+
+def missing_ledger(hour: Hour) -> None:
+    hour.entries["ledger"].clear()
+
+
+def ghost_ledger(hour: Hour) -> None:
+    hour.sold.append((NOW_MS + 300_000, "-0.010"))
+
+
+def stale_or_quantity(hour: Hour) -> None:
+    hour.sold.append((NOW_MS + 300_000, "-0.004"))
+
+
+def unbooked_fill(hour: Hour) -> None:
+    hour.entries["ledger"].pop()
+
+
+def result_without_trade(hour: Hour) -> None:
+    hour.trades.clear()
+    hour.sold.clear()
+
+
+def trade_without_result(hour: Hour) -> None:
+    hour.entries["results"].clear()
+    booked = dict(hour.entries["ledger"][1][1])
+    body = json.loads(booked["json"]) | {"result_id": "", "by": "clerk"}
+    hour.entries["ledger"][1] = (hour.entries["ledger"][1][0], booked | {"json": json.dumps(body)})
+
+
+def bypass(hour: Hour) -> None:
+    hour.entries["taken"].clear()
+
+
+def bypass_without_any_verdict(hour: Hour) -> None:
+    hour.entries["decisions"].clear()
+    hour.entries["taken"].clear()
+    hour.entries["plans"].clear()
+
+
+def over_execution(hour: Hour) -> None:
+    hour.sold[:] = [(ORDER_MS, "-0.030")]
+    hour.trades[:] = [hour.trade(1, ORDER_MS, "SELL", "0.030", "8389765", f"p33-{hour.plan_id}")]
+    hour.entries["results"] = [(f"{ORDER_MS + 500}-0", hour.result(hour.plan_id, "8389765", "0.030"))]
+    hour.entries["ledger"][1] = (f"{ORDER_MS + 510}-0", hour.booking(
+        "fill", ORDER_MS + 510, "-0.030", "0.008", rev=2, plan_id=hour.plan_id, order_id="8389765",
+        result_id=f"{ORDER_MS + 500}-0"))
+
+
+def permit_reuse(hour: Hour) -> None:
+    later = NOW_MS + 201_500
+    hour.sold.append((later, "-0.004"))
+    hour.trades.append(hour.trade(2, later, "SELL", "0.004", "8389766", f"p33-{hour.plan_id}"))
+    hour.entries["results"].append((f"{later + 500}-0", hour.result(hour.plan_id, "8389766", "0.004")))
+    hour.entries["ledger"].append((f"{later + 510}-0", hour.booking(
+        "fill", later + 510, "-0.004", "0.006", rev=3, plan_id=hour.plan_id, order_id="8389766",
+        result_id=f"{later + 500}-0")))
+
+
+def late_execution(hour: Hour) -> None:
+    late = STAMP.expires_ms + 6_500
+    hour.sold[:] = [(late, "-0.028")]
+    hour.trades[:] = [hour.trade(1, late, "SELL", "0.028", "8389765", f"p33-{hour.plan_id}")]
+    hour.entries["results"] = [(f"{late + 500}-0", hour.result(hour.plan_id, "8389765", "0.028"))]
+    hour.entries["ledger"][1] = (f"{late + 510}-0", hour.booking(
+        "fill", late + 510, "-0.028", "0.010", rev=2, plan_id=hour.plan_id, order_id="8389765",
+        result_id=f"{late + 500}-0"))
+
+
+def plan_without_verdict(hour: Hour) -> None:
+    fields = hour.entries["plans"][0][1] | {"plan_id": "never-answered"}
+    hour.entries["plans"].append((f"{NOW_MS + 100_000}-0", fields))
+
+
+def verdict_without_plan(hour: Hour) -> None:
+    hour.entries["plans"].clear()
+
+
+def irreproducible_verdict(hour: Hour) -> None:
+    fields = hour.entries["decisions"][0][1]
+    fields["json"] = fields["json"].replace('"last_known_amt":"0.038"', '"last_known_amt":"0.039"')
+
+
+def snapshot_gap(hour: Hour) -> None:
+    hour.lost_polls = range(BEGIN_MS + 1_200_000, BEGIN_MS + 1_240_000)
+
+
+def rejected_message(hour: Hour) -> None:
+    hour.entries["rejected"].append((f"{NOW_MS}-0", _json(stream="quantum:apply.plan", id="5-0", at_ms=NOW_MS,
+                                                          reason="missing_plan_id", message={})))
+
+
+def ledger_tampered(hour: Hour) -> None:
+    hour.entries["events"].append((f"{NOW_MS}-0", {"kind": "tampering"} | _json(
+        kind="tampering", symbol="BTCUSDT", at_ms=NOW_MS, by="host-a")))
+
+
+PLANTED = [
+    (untouched, set()), (external_trade, {"external_trade"}), (venue_initiated, {"venue_initiated"}),
+    (missing_ledger, {"missing_ledger"}), (ghost_ledger, {"ghost_ledger"}), (stale_or_quantity, {"quantity"}),
+    (unbooked_fill, {"unbooked_fill"}), (result_without_trade, {"result_without_trade", "quantity"}),
+    (bypass, {"bypass"}), (bypass_without_any_verdict, {"bypass"}), (over_execution, {"over_execution"}),
+    (permit_reuse, {"permit_reuse"}), (late_execution, {"late_execution"}),
+    (plan_without_verdict, {"plan_without_verdict"}), (verdict_without_plan, {"verdict_without_plan"}),
+    (irreproducible_verdict, {"irreproducible_verdict"}), (trade_without_result, {"trade_without_result"}),
+    (snapshot_gap, {"snapshot_gap"}), (rejected_message, {"rejected_message"}),
+    (ledger_tampered, {"ledger_tampered"}),
+]
+
+
+@pytest.mark.parametrize(("plant", "found"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
+def test_what_was_planted_is_found_and_nothing_else(plant, found):
+    """Precision and recall of one, plant by plant."""
+    hour = Hour()
+    plant(hour)
+    assert told(hour.audit()) == found
+
+
+def test_a_break_tells_when_how_much_and_on_what_evidence():
+    """From the first poll that saw it; worth its difference at the mark price; the trade's id."""
+    hour = Hour()
+    external_trade(hour)
+    found, = hour.audit().breaks
+    assert found.opened_ms == -(-(NOW_MS + 300_000) // 5_000) * 5_000 and found.closed_ms is None
+    assert (found.max_difference, found.notional) == (Decimal("0.005"), Decimal("491.252"))
+    assert found.evidence.trade_ids == ("2",) and found.evidence.order_ids == ("77",)
+
+
+def test_a_break_closes_when_two_polls_in_a_row_agree_again():
+    """By an adjustment that a person made; the close is the first of the two."""
+    hour = Hour()
+    external_trade(hour)
+    mended = NOW_MS + 600_000
+    hour.entries["ledger"].append((f"{mended}-0", hour.booking("adjustment", mended, "-0.005", "0.005", rev=3,
+                                                              by="ada")))
+    found, = hour.audit().breaks
+    assert found.closed_ms == -(-mended // 5_000) * 5_000
+
+
+def test_an_audit_survives_being_written_down():
+    """What is kept beside the archive is what was found."""
+    hour = Hour()
+    external_trade(hour)
+    found = hour.audit()
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Audit) == found
