@@ -179,6 +179,22 @@ def proof(keep: Annotated[Path | None, typer.Option(help="Compare with the proof
     _with_session(prove, keep=keep, logs=log or [], wait_ms=wait_ms, as_json=as_json)
 
 
+@app.command("rotate-key")
+def rotate_key(credentials: Annotated[Path, typer.Option(help="The installation's credential folders.")] = Path(
+                   "/etc/quantum/credentials"),
+               begin: Annotated[bool, typer.Option("--begin", help="Only put the new key beside the old one.")] = False,
+               finish: Annotated[bool, typer.Option("--finish", help="Only delete the old one, once nothing needs it.")
+                                 ] = False,
+               restart: Annotated[bool, typer.Option(help="Restart the units in the order that loses nothing.")] = True,
+               as_json: AsJson = False) -> None:
+    """A new signing key for permits, without a lost one: both are valid until nothing needs the old one."""
+    if begin and finish:
+        raise typer.BadParameter("one of --begin and --finish, or neither", param_hint="--begin")
+    from .rotation import rotate
+    stage = "begin" if begin else "finish" if finish else ""
+    _with_session(rotate, credentials, stage=stage, restart=restart, as_json=as_json)
+
+
 @app.command("check-config")
 def check_config(env_file: EnvFile = None, as_json: AsJson = False) -> None:
     """Every problem of the settings at once. Exit code 0: they can be used. With a file, only it counts."""

@@ -26,6 +26,8 @@ class Session(msgspec.Struct, frozen=True):
     settings: Settings
     link: Link
     reading: Reading
+    env: dict[str, str]
+    """What the settings were read from."""
 
     @property
     def redis(self):
@@ -40,11 +42,12 @@ class Session(msgspec.Struct, frozen=True):
 @contextmanager
 def opened(env_files: tuple[Path, ...] = ()) -> Iterator[Session]:
     """A session. Raises ConfigurationInvalid; the connection is made by the first question."""
-    settings = load(environment(env_files))
+    env = environment(env_files)
+    settings = load(env)
     link = Link(settings.redis_url, name="cli")
     try:
         yield Session(settings, link, Reading(link.redis, plan_stream=settings["P33_PLAN_STREAM"],
-                                              result_stream=settings["P33_RESULT_STREAM"]))
+                                              result_stream=settings["P33_RESULT_STREAM"]), env)
     except StoreUnavailable as gone:
         if isinstance(gone.__cause__, redis.exceptions.NoPermissionError):
             lacking = _lacking(link, settings) or gone.__cause__  # the server names what our own table forgot
