@@ -134,7 +134,7 @@ class Desk:
 
     def _prepare(self, job: Job) -> Issue | None:
         """The verdict to issue, or None when the plan was passed over or waits."""
-        memory, now_ms = self.memory, self.clock.now_ms()
+        memory, now_ms = self.memory, self.clock.now_ms_at(job.published_ms)
         state = job.state or believed_state(memory, job.plan.symbol)
         try:
             if job.state is not None and self._settled(job, state, now_ms):

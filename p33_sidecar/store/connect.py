@@ -19,6 +19,8 @@ from ..errors import StoreUnavailable
 from .line import Line
 
 CONNECT_TIMEOUT_S = 2.0
+OFFSET_ERROR_MS = 500
+"""How far our idea of the server's time may lag behind it."""
 NOT_DURABLE = "Redis keeps no append-only file: what it loses in a crash is lost to the ledger"
 """The warning wherever a server is known not to be durable."""
 
@@ -32,6 +34,15 @@ class ServerClock:
 
     def now_ms(self) -> int:
         return self.mono_ns() // 1_000_000 + self._offset_ms
+
+    def now_ms_at(self, stamped_ms: int) -> int:
+        """The server's time, not before a stamp it gave a moment ago: the offset is only as good as a reply's way back.
+
+        A denial that bore a time before its plan's entry would be no answer to it (contract, chapter 4). A stamp from
+        further ahead comes from a clock that was wrong (timeline T13) and proves nothing.
+        """
+        now_ms = self.now_ms()
+        return stamped_ms if now_ms < stamped_ms <= now_ms + OFFSET_ERROR_MS else now_ms
 
     def sync(self, server_ms: int) -> None:
         """The server just said it is `server_ms`."""
