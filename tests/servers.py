@@ -24,8 +24,9 @@ ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p33-servers"
 PAGE = ROOT / "docs" / "servers.md"
 OPENSSL = "psycopg2-binary==2.9.5"
-TESTS = ("tests/gate", "tests/service/test_desk.py", "tests/service/test_bookkeeper.py", "tests/cli",
-         "tests/contract",         "tests/deployment/test_redis_rights.py", "tests/deployment/test_redis_users.py")
+TESTS = ("tests/gate", "tests/service/test_desk.py", "tests/service/test_bookkeeper.py", "tests/cli/test_ledger.py",
+         "tests/contract/test_taking.py", "tests/contract/test_results.py", "tests/deployment/test_redis_rights.py",
+         "tests/deployment/test_redis_users.py")
 
 
 class Source(NamedTuple):
@@ -78,8 +79,9 @@ def run(source: Source) -> Outcome:
     except (subprocess.CalledProcessError, RuntimeError, OSError) as error:
         return Outcome(source, "-", False, f"could not be had: {str(error).splitlines()[0][:100]}")
     env = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *TESTS], cwd=ROOT, env=env,
-                          capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "3", "--dist", "loadfile",
+                           *TESTS], cwd=ROOT, env=env, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL)
     (FOLDER / "last").mkdir(parents=True, exist_ok=True)
     (FOLDER / "last" / f"{source.name}.log").write_text(done.stdout + done.stderr)
     counts = re.findall(r"\d+ (?:passed|failed|error|skipped|rerun)s?", done.stdout)
