@@ -111,6 +111,19 @@ def test_what_cannot_be_understood_is_kept(programs: Programs) -> None:
     programs.until("the mismatch is an incident", lambda: admin.hexists(keys.MISMATCHES, "ETHUSDT"))
 
 
+def test_a_book_that_cannot_be_read_is_set_aside_and_settled(programs: Programs) -> None:
+    """By the sidecar with its rights, then by a person with theirs."""
+    admin, symbol = programs.admin, "BNBUSDT"
+    programs.exchange.set_position(symbol, "3")
+    programs.until("a book", lambda: admin.exists(keys.ledger(symbol)))
+    admin.set(keys.orders(symbol), "spoilt")
+    admin.xadd(RESULTS, {"plan_id": "x", "symbol": symbol, "decision": "EXECUTE", "executed": "True", "order_id": "5",
+                         "side": "SELL", "executed_qty": "1"})
+    programs.until("it is set aside", lambda: any(admin.scan_iter(match=keys.WRECKED + "*", count=1000)))
+    programs.until("settled by a person", lambda: programs.p33(
+        "ledger", "adopt", symbol, "--reason", "looked at it", "--force").code == 0)
+
+
 def test_the_operator_can_do_everything_p33_offers(programs: Programs) -> None:
     """Every command of the tool as p33-operator: none of them is refused a right."""
     programs.until("settled", lambda: "free" in programs.p33("ledger", "show", "BTCUSDT").out)
