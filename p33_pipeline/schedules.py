@@ -6,10 +6,10 @@ from typing import Final
 import dagster as dg
 
 from p33_pipeline import jobs
-from p33_pipeline.partitions import day_key
+from p33_pipeline.partitions import day_key, hour_key
 
 RUNNING, STOPPED = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
-DAY_MS: Final = 86_400_000
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 
 
 def _tick_ms(context: dg.ScheduleEvaluationContext) -> int:
@@ -19,6 +19,18 @@ def _tick_ms(context: dg.ScheduleEvaluationContext) -> int:
 archive_every_five_minutes = dg.ScheduleDefinition(
     name="archive_every_five_minutes", job=jobs.archive_now, cron_schedule="*/5 * * * *", execution_timezone="UTC",
     default_status=RUNNING, description="Archives what is new every five minutes.")
+
+
+@dg.schedule(job=jobs.audit_hour, cron_schedule="7 * * * *", execution_timezone="UTC", default_status=RUNNING,
+             description="Audits the hour that just closed, seven minutes after it, when it is archived.")
+def audit_every_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    return _for(hour_key(_tick_ms(context) - HOUR_MS))
+
+
+@dg.schedule(job=jobs.report_day, cron_schedule="15 0 * * *", execution_timezone="UTC", default_status=RUNNING,
+             description="At 00:15 audits the closed day and writes its mismatch report.")
+def report_every_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    return _for(day_key(_tick_ms(context) - DAY_MS))
 
 
 @dg.schedule(job=jobs.compact_history, cron_schedule="45 0 * * *", execution_timezone="UTC", default_status=RUNNING,
@@ -31,7 +43,8 @@ review_every_week = dg.ScheduleDefinition(
     name="review_every_week", job=jobs.review_thresholds, cron_schedule="0 6 * * 1", execution_timezone="UTC",
     default_status=STOPPED, description="On Monday at 06:00 judges the thresholds over the last week.")
 
-default_schedules: Final = [archive_every_five_minutes, compact_every_day, review_every_week]
+default_schedules: Final = [archive_every_five_minutes, audit_every_hour, report_every_day, compact_every_day,
+                            review_every_week]
 
 
 def _for(key: str) -> dg.RunRequest:

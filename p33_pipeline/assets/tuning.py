@@ -9,6 +9,7 @@ from pydantic import Field
 
 from p33_pipeline.assets.archive import stream_archive
 from p33_pipeline.assets.common import COMMON
+from p33_pipeline.assets.reports import mismatch_report
 from p33_pipeline.ranges import moment
 from p33_pipeline.render.markdown import picture, table
 from p33_pipeline.render.page import money, span
@@ -48,7 +49,7 @@ class ReviewConfig(dg.Config):
         return Parameters(weight=self.weight, material_pct=Decimal(pct))
 
 
-@dg.asset(group_name="tuning", kinds={"duckdb", "html"}, deps=[stream_archive], **COMMON,
+@dg.asset(group_name="tuning", kinds={"duckdb", "html"}, deps=[stream_archive, mismatch_report], **COMMON,
           description="Every verdict against the truth in hindsight, every policy of a grid judged by it: where the "
                       "present thresholds stand, which would serve better and how sure that is. It never applies any.")
 def threshold_review(context: dg.AssetExecutionContext, config: ReviewConfig, p33: P33) -> dg.MaterializeResult:

@@ -25,8 +25,10 @@ def _snapshot_gaps(scope: Scope) -> Iterator[SourceFinding]:
     times = [row["at_ms"] for row in rows(
         scope, "SELECT epoch_ms(requested_at) AS at_ms FROM snapshots WHERE outcome = 'ok' AND problem IS NULL "
                "ORDER BY at_ms")]
+    if not times:  # not one around the range: the gap is all of it, unless nobody ever polled
+        times = [scope.from_ms] if scope.begin_ms else []
     end_ms = min(scope.to_ms, scope.until_ms)
-    for before_ms, after_ms in zip(times, [*times[1:], max(end_ms, times[-1] if times else 0)], strict=True):
+    for before_ms, after_ms in zip(times, [*times[1:], *(max(end_ms, last) for last in times[-1:])], strict=True):
         if after_ms - before_ms > allowed_ms:
             why = _why(scope, before_ms, after_ms)
             yield SourceFinding("snapshot_gap", before_ms, f"no good poll for {after_ms - before_ms} ms{why}")

@@ -36,6 +36,14 @@ def page(report: Report) -> bytes:
         open_shown=OPEN_SHOWN)
 
 
+def largest_timeline(report: Report) -> tuple[str, Markup] | None:
+    """The symbol of the dearest break and its accounts, for where there is room for one picture only."""
+    dearest = max(report.audit.breaks, key=lambda b: b.notional, default=None)
+    if dearest is None:
+        return None
+    return next(((symbol, svg) for symbol, svg in _timelines(report) if symbol == dearest.symbol), None)
+
+
 def _evident(breaks: list[Break]) -> list[tuple[str, list[str]]]:
     """(break id, its ids by kind) of the first breaks that have any, as many as fit."""
     shown, left = [], EVIDENCE_BYTES

@@ -204,6 +204,10 @@ def snapshot_gap(hour: Hour) -> None:
     hour.lost_polls = range(BEGIN_MS + 1_200_000, BEGIN_MS + 1_240_000)
 
 
+def no_poll_at_all(hour: Hour) -> None:
+    hour.lost_polls = range(BEGIN_MS, END_MS)
+
+
 def rejected_message(hour: Hour) -> None:
     hour.entries["rejected"].append((f"{NOW_MS}-0", _json(stream="quantum:apply.plan", id="5-0", at_ms=NOW_MS,
                                                           reason="missing_plan_id", message={})))
@@ -222,7 +226,7 @@ PLANTED = [
     (permit_reuse, {"permit_reuse"}), (late_execution, {"late_execution"}),
     (plan_without_verdict, {"plan_without_verdict"}), (verdict_without_plan, {"verdict_without_plan"}),
     (irreproducible_verdict, {"irreproducible_verdict"}), (trade_without_result, {"trade_without_result"}),
-    (snapshot_gap, {"snapshot_gap"}), (rejected_message, {"rejected_message"}),
+    (snapshot_gap, {"snapshot_gap"}), (no_poll_at_all, {"snapshot_gap"}), (rejected_message, {"rejected_message"}),
     (ledger_tampered, {"ledger_tampered"}),
 ]
 

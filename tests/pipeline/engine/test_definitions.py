@@ -26,7 +26,7 @@ def test_the_workspace_names_the_module_that_has_them():
 def test_every_asset_says_what_it_is(defs):
     """Group, kinds, owner, description: what the catalogue shows."""
     specs = defs.resolve_all_asset_specs()
-    assert len(specs) >= 3
+    assert len(specs) == 6
     for spec in specs:
         assert spec.description and spec.owners and spec.kinds and spec.group_name, spec.key
 
@@ -37,7 +37,7 @@ def test_every_job_schedule_sensor_and_check_says_what_it_is(defs):
     found = [*(job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")),
              *repository.schedule_defs, *repository.sensor_defs,
              *(spec for node in repository.assets_defs_by_key.values() for spec in node.check_specs)]
-    assert len(found) > 7
+    assert len(found) > 20
     for one in found:
         assert one.description, one.name
 
@@ -52,8 +52,10 @@ def test_the_graph_reads_archive_audit_report_tuning(defs):
 
 
 @pytest.mark.parametrize(("name", "at", "key"), [
+    ("audit_every_hour", (2026, 1, 25, 6, 7), "2026-01-25-05:00"),
+    ("audit_every_hour", (2026, 1, 25, 0, 7), "2026-01-24-23:00"),
+    ("report_every_day", (2026, 3, 1, 0, 15), "2026-02-28"),
     ("compact_every_day", (2026, 1, 25, 0, 45), "2026-01-24"),
-    ("compact_every_day", (2026, 3, 1, 0, 45), "2026-02-28"),
 ])
 def test_a_schedule_asks_for_what_just_closed(defs, instance, name, at, key):
     """Across days and months, in UTC."""
@@ -64,7 +66,8 @@ def test_a_schedule_asks_for_what_just_closed(defs, instance, name, at, key):
 
 
 @pytest.mark.parametrize(("name", "cron", "running"), [
-    ("archive_every_five_minutes", "*/5 * * * *", True), ("compact_every_day", "45 0 * * *", True),
+    ("archive_every_five_minutes", "*/5 * * * *", True), ("audit_every_hour", "7 * * * *", True),
+    ("report_every_day", "15 0 * * *", True), ("compact_every_day", "45 0 * * *", True),
     ("review_every_week", "0 6 * * 1", False),
 ])
 def test_when_things_happen_by_themselves(defs, name, cron, running):

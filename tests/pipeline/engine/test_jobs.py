@@ -7,23 +7,57 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from p33_pipeline.partitions import hour_key
 from p33_pipeline.resources import P33
-from tests.pipeline.engine.conftest import DAY, build_defs, checks, metadata
+from tests.pipeline.engine.conftest import BEGIN_MS, DAY, HOUR, build_defs, checks, metadata
 
 
 @pytest.fixture(scope="module")
 def archived(run):
     """The first run over the hour."""
-    return run("archive_now")
+    return run("audit_now", HOUR)
+
+
+@pytest.fixture(scope="module")
+def reported(archived, run):
+    return run("report_day", DAY)
 
 
 def test_the_archive_takes_everything_once(archived, run):
-    """120 polls, an opening, a plan, a verdict, a result; then nothing new, and it says so."""
-    assert archived.success and metadata(archived, "stream_archive")["dagster/row_count"] == 124
+    """720 polls, an opening, a plan, a verdict, a result; then nothing new, and it says so."""
+    assert archived.success and metadata(archived, "stream_archive")["dagster/row_count"] == 724
     again = run("archive_now")
     said = metadata(again, "stream_archive")
     assert again.success and said["dagster/row_count"] == 0 and "0 new entries" in said["summary"]
     assert checks(again)["nothing_was_trimmed_unread"].passed
+
+
+def test_the_audits_conclusions_stand_as_checks_with_their_severity(archived):
+    """A bypass is an error; that does not fail the run, since findings are findings."""
+    found = checks(archived)
+    assert not found["gate_was_not_bypassed"].passed
+    assert found["gate_was_not_bypassed"].severity == dg.AssetCheckSeverity.ERROR
+    assert found["verdicts_reproduce"].passed and found["archive_reaches_into_the_range"].passed
+    assert "bypass" in found["gate_was_not_bypassed"].metadata["what"].value
+
+
+def test_an_hour_audited_again_says_the_same(archived, run, p33):
+    """Byte for byte, beside the archive."""
+    kept, = [p for p in Path(p33.history().place.root, "audits").glob("*.json") if f"T{HOUR[11:13]}0000Z-" in p.name]
+    before = kept.read_bytes()
+    assert run("audit_hour", HOUR).success and kept.read_bytes() == before
+
+
+def test_the_report_lies_where_its_metadata_says(reported):
+    """With the sentence and the pictures beside it."""
+    said = metadata(reported, "mismatch_report")
+    page = Path(said["report"]).read_text(encoding="utf-8")
+    assert reported.success and said["summary"].rstrip(".")[:40] in page
+    assert "bypass" in page and "left the gate's path" in said["summary"]
+    for name in ("denials_by_hour", "picture_of_denials"):
+        assert said[name].startswith("![") and "data:image/svg+xml;base64," in said[name]
+    assert len(said["denials_by_hour"]) < 1_000
+    assert Path(said["csv"]).exists() and Path(said["json"]).exists()
 
 
 def test_the_review_says_that_it_has_too_little(archived, run):
@@ -43,6 +77,23 @@ def test_compaction_merges_and_changes_nothing(archived, run, p33):
     assert p33.history().scan(TABLES["snapshots"]).equals(before)
 
 
+def test_a_day_the_archive_does_not_reach_makes_no_report(p33, instance, tmp_path):
+    """The check blocks: a clean report on nothing would be a lie."""
+    empty = build_defs(p33=P33(overrides=p33.overrides | {"P33_HISTORY_URL": str(tmp_path)}))
+    result = empty.resolve_job_def("report_day").execute_in_process(partition_key=DAY, instance=instance,
+                                                                    raise_on_error=False)
+    assert not result.success and not checks(result)["archive_reaches_into_the_range"].passed
+    assert [e.asset_key.path for e in result.get_asset_materialization_events()] == [["day_audit"]]
+
+
+def test_several_days_in_one_backfill(defs, instance, archived):
+    """Each partition its own run, as a backfill over a range makes them; the instance knows them all."""
+    job = defs.resolve_job_def("audit_hour")
+    for hour in (hour_key(BEGIN_MS - 3_600_000), HOUR):
+        assert job.execute_in_process(partition_key=hour, instance=instance).success
+    assert HOUR in instance.get_materialized_partitions(dg.AssetKey("hour_audit"))
+
+
 @pytest.mark.parametrize(("overrides", "words"), [
     ({"REDIS_URL": "redis://:pass-of-nobody@127.0.0.1:1/0"}, "nothing was lost"),
     ({"P33_POLL_SEC": "soon"}, "P33_POLL_SEC=soon: allowed is"),
@@ -54,3 +105,16 @@ def test_what_cannot_be_done_is_a_failed_step_with_a_sentence(p33, instance, ove
     failure, = (e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE)
     said = failure.step_failure_data.user_failure_data.description
     assert words in said and "pass-of-nobody" not in "".join(str(e) for e in result.all_events)
+
+
+def test_a_damaged_file_fails_the_audit_with_its_name(archived, p33, instance, tmp_path):
+    """And the file is left as it is."""
+    other = p33.overrides | {"P33_HISTORY_URL": str(tmp_path)}
+    bad = tmp_path / "snapshots" / f"date={DAY}" / f"part-{BEGIN_MS}-0_{BEGIN_MS}-1.parquet"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"PAR1 and then nothing")
+    job = build_defs(p33=P33(overrides=other)).resolve_job_def("audit_hour")
+    result = job.execute_in_process(partition_key=HOUR, instance=instance, raise_on_error=False)
+    failure, = (e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE)
+    said = failure.step_failure_data.user_failure_data.description
+    assert bad.name in said and "restore it from a backup" in said and bad.read_bytes().startswith(b"PAR1 and")

@@ -1,0 +1,75 @@
+"""What starts an audit because something happened, and what tells of the errors that audits found.
+
+A cursor moves only past what was answered: a Redis that cannot be asked is a failed tick and the cursor stays.
+"""
+
+from typing import Final
+
+import dagster as dg
+import msgspec
+
+from p33_pipeline import jobs
+from p33_pipeline.auditing import kept_audit
+from p33_pipeline.news import errors_of, remember, untold
+from p33_pipeline.partitions import DAILY, HOURLY, hour_key
+from p33_pipeline.resources import P33
+from p33_pipeline.webhook import post
+from p33_sidecar.store import keys
+from p33_sidecar.store.connect import Link, store_errors
+
+READ_AT_ONCE: Final = 50
+RUNNING: Final = dg.DefaultSensorStatus.RUNNING
+
+
+@dg.sensor(job=jobs.audit_now, minimum_interval_seconds=30, default_status=RUNNING,
+           description="Audits the hour as soon as the sidecar reports a mismatch.")
+def audit_on_mismatch(context: dg.SensorEvaluationContext, p33: P33) -> dg.SensorResult | dg.SkipReason:
+    link = Link(p33.settings().redis_url, name="pipeline-sensor")
+    try:
+        with store_errors():
+            if context.cursor is None:
+                return dg.SensorResult(cursor=_newest(link), skip_reason="listening from now on")
+            entries = link.redis.xrange(keys.EVENTS, f"({context.cursor}", "+", count=READ_AT_ONCE)
+    finally:
+        link.close()
+    if not entries:
+        return dg.SkipReason("no event since the last look")
+    hours = {hour_key(int(entry_id.split("-")[0])): entry_id for entry_id, fields in entries if _opened(fields)}
+    requests = [dg.RunRequest(run_key=entry_id, partition_key=hour, tags={"requested_by": "mismatch"})
+                for hour, entry_id in hours.items()]
+    return dg.SensorResult(run_requests=requests, cursor=entries[-1][0])
+
+
+def _newest(link: Link) -> str:
+    newest = link.redis.xrevrange(keys.EVENTS, count=1)
+    return newest[0][0] if newest else "0-0"
+
+
+def _opened(fields: dict[str, str]) -> bool:
+    if fields.get("kind") != "mismatch":
+        return False
+    try:
+        return msgspec.json.decode(fields.get("json", "{}")).get("state") == "opened"
+    except (msgspec.DecodeError, AttributeError):
+        return False
+
+
+@dg.run_status_sensor(run_status=dg.DagsterRunStatus.SUCCESS, monitored_jobs=list(jobs.AUDITS), name="tell_of_errors",
+                      default_status=RUNNING,
+                      description="Sends new findings of error severity to P33_WEBHOOK_URL, each once.")
+def tell_of_errors(context: dg.RunStatusSensorContext, p33: P33) -> None:
+    url, key = p33.settings()["P33_WEBHOOK_URL"], context.dagster_run.tags.get("dagster/partition")
+    if not url or not key:
+        return
+    daily = context.dagster_run.job_name == jobs.report_day.name
+    window = (DAILY if daily else HOURLY).time_window_for_partition_key(key)
+    history = p33.history()
+    found = kept_audit(history, from_ms=int(window.start.timestamp()) * 1000, to_ms=int(window.end.timestamp()) * 1000)
+    if found is None:
+        return
+    for name, message in untold(history, errors_of(found, link=f"run {context.dagster_run.run_id}")).items():
+        post(url, message)
+        remember(history, [name])
+
+
+audit_sensors: Final = [audit_on_mismatch, tell_of_errors]

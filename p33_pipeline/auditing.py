@@ -1,0 +1,66 @@
+"""Audits and their reports beside the archive: what the command, the assets, the checks and the sensors speak of.
+
+An audit is kept under its range, so that a report made of it later tells the same findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from p33_pipeline.audit.accounts import Accounts, accounts_of
+from p33_pipeline.audit.audit import audit
+from p33_pipeline.audit.findings import Audit
+from p33_pipeline.audit.scope import open_scope
+from p33_pipeline.errors import HistoryUnreadable
+from p33_pipeline.history import History
+from p33_pipeline.ranges import stamp
+from p33_pipeline.report.facts import facts_of
+from p33_pipeline.report.report import Note, Report
+from p33_sidecar.core.model import Policy
+from p33_sidecar.settings import Settings
+
+AUDITS = "audits"
+
+
+def audit_range(history: History, *, from_ms: int, to_ms: int, policy: Policy) -> Audit:
+    """Audit a range and keep the result. Raises HistoryUnreadable, HistoryUnavailable."""
+    found = audit(history, from_ms=from_ms, to_ms=to_ms, policy=policy)
+    # How far the archive went beyond the range says nothing about it: a closed range audited again is the same bytes.
+    found = msgspec.structs.replace(found, until_ms=min(found.until_ms, to_ms))
+    history.place.write(_kept(from_ms, to_ms), msgspec.json.encode(found))
+    return found
+
+
+def kept_audit(history: History, *, from_ms: int, to_ms: int) -> Audit | None:
+    """The audit of exactly this range, if there was one. Raises HistoryUnreadable."""
+    raw = history.place.read(_kept(from_ms, to_ms))
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=Audit)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise HistoryUnreadable(f"{_kept(from_ms, to_ms)} at {history.place} cannot be read: delete it and audit the "
+                                "range again") from error
+
+
+def report_of(history: History, found: Audit, *, policy: Policy, notes: Mapping[str, Note]) -> Report:
+    """The report of an audit: its findings, what people said of them, and what the archive shows around them."""
+    scope = open_scope(history, from_ms=found.from_ms, to_ms=found.to_ms, policy=policy)
+    symbols = sorted({b.symbol for b in found.breaks})
+    accounts = accounts_of(scope) if symbols else Accounts({}, {})
+    facts = facts_of(scope.db, from_ms=found.from_ms, to_ms=found.to_ms, symbols=symbols,
+                     ledger=accounts.ledger, redis=accounts.redis)
+    return Report(found, facts, notes)
+
+
+def notes_of(settings: Settings) -> dict[str, Note]:
+    """What people said of breaks, by break id."""
+    return {}
+
+
+def _kept(from_ms: int, to_ms: int) -> str:
+    return f"{AUDITS}/{stamp(from_ms)}-{stamp(to_ms)}.json"
+
+
