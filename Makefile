@@ -6,7 +6,7 @@ ARGS   ?=
 # Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
 SPREAD ?= -n 4 --dist loadfile
 
-.PHONY: demo test bench campaign servers lint docs setup clean
+.PHONY: demo test bench kill campaign servers lint docs setup clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -30,6 +30,9 @@ servers: setup         ## the tests that stand on a server, on every Redis and V
 
 campaign: setup        ## random campaigns against the laws of the permit path: ARGS="--seeds 5000"
 	$(BIN)/python -m tests.sim.campaign $(ARGS)
+
+kill: setup            ## kill -9 at random moments, the whole house, `ARGS="--rounds 500"`
+	$(BIN)/python -m tests.e2e.campaign $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
