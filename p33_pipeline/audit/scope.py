@@ -58,8 +58,7 @@ def open_scope(history: History, *, from_ms: int, to_ms: int, policy: Policy) ->
 
 def rows(scope: Scope, query: str, **values: object) -> list[dict]:
     """The answer to a question, as one dict a row; amounts are Decimals."""
-    return scope.db.execute(query, values).to_arrow_table().to_pylist() if values else (
-        scope.db.execute(query).to_arrow_table().to_pylist())
+    return scope.db.sql(query, params=values or None).to_arrow_table().to_pylist()
 
 
 def register(scope: Scope, name: str, table: pa.Table) -> None:
