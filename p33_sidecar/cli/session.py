@@ -14,7 +14,7 @@ import redis
 
 from ..errors import StoreUnavailable
 from ..settings import Settings, load
-from ..store import rights
+from ..store import keys, rights
 from ..store.connect import Link, store_errors
 from ..store.reading import Reading
 from .envfile import read_env_files
@@ -52,6 +52,8 @@ def opened(env_files: tuple[Path, ...] = ()) -> Iterator[Session]:
         if isinstance(gone.__cause__, redis.exceptions.NoPermissionError):
             lacking = _lacking(link, settings) or gone.__cause__  # the server names what our own table forgot
             raise StoreUnavailable(f"our Redis user lacks {lacking}") from gone
+        if "WRONGTYPE" in str(gone):
+            raise StoreUnavailable(f"a key holds another type of value: {_mistyped(link, settings)}") from gone
         raise
     finally:
         link.close()
@@ -62,6 +64,19 @@ def _lacking(link: Link, settings: Settings) -> str:
     operator = rights.user(rights.OPERATOR, plans=settings["P33_PLAN_STREAM"], results=settings["P33_RESULT_STREAM"])
     with store_errors():
         return rights.in_short(rights.missing(link.redis, operator))
+
+
+def _mistyped(link: Link, settings: Settings) -> str:
+    """The keys that are not of the type they should be, as far as their names are fixed."""
+    streams = dict.fromkeys((settings["P33_PLAN_STREAM"], settings["P33_RESULT_STREAM"]), "stream")
+    kinds = keys.KINDS | streams
+    with store_errors():
+        pipe = link.redis.pipeline(transaction=False)
+        for key in kinds:
+            pipe.type(key)
+        found = dict(zip(kinds, pipe.execute(), strict=True))
+    return ", ".join(f"{key} is a {found[key]}, not a {kind}" for key, kind in kinds.items()
+                     if found[key] not in (kind, "none")) or "one of a symbol or a plan"
 
 
 def environment(env_files: tuple[Path, ...]) -> dict[str, str]:

@@ -78,6 +78,13 @@ ORDER_INTENTS: Final = "quantum:p33:taken-orders"
 TAKEN_ENTRY: Final = "quantum:p33:taken-entry:"
 """STRING by plan entry: the result that answered it, while the entry could be read again."""
 
+KINDS: Final[dict[str, str]] = {
+    **dict.fromkeys(RECORD_STREAMS, "stream"), **dict.fromkeys((VENUE, RUN_ID, GAP, BAN, POLICY, CANARY), "string"),
+    **dict.fromkeys((ISSUED, UNSETTLED, CURSOR, MISMATCHES, FILTERS, ROW_VERSIONS, ORDER_INTENTS), "hash"),
+    BOOKS: "set",
+}
+"""The type of value of every key whose name is fixed; those of a symbol or a plan say it above."""
+
 
 def snapshot(symbol: str) -> str:
     return SNAPSHOT + symbol

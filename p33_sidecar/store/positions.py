@@ -91,9 +91,9 @@ class PositionStore:
     # -- incidents --------------------------------------------------------------------------------------------
 
     def mismatches(self) -> dict[str, dict]:
-        """symbol -> the open incident."""
+        """symbol -> the open incident; one that cannot be read is open all the same, and nothing is known of it."""
         with store_errors():
-            return {s: msgspec.json.decode(raw) for s, raw in self.redis.hgetall(keys.MISMATCHES).items()}
+            return {symbol: _incident(raw) for symbol, raw in self.redis.hgetall(keys.MISMATCHES).items()}
 
     def open_mismatch(self, symbol: str, incident: dict, event: bytes) -> None:
         self._incident(lambda pipe: pipe.hset(keys.MISMATCHES, symbol, _ENCODE(incident)), event)
@@ -107,6 +107,13 @@ class PositionStore:
             act(pipe)
             pipe.xadd(keys.EVENTS, {"kind": "mismatch", "json": event})
             pipe.execute()
+
+
+def _incident(raw: str) -> dict:
+    try:
+        return msgspec.json.decode(raw, type=dict)
+    except msgspec.DecodeError:
+        return {}
 
 
 class RedisBans:
