@@ -29,7 +29,7 @@ log = logging.getLogger("p33.bookkeeper")
 
 BATCH = 200
 IDLE_BLOCK_MS = 1000
-SETTLING_BLOCK_MS = 50
+OPENING_BLOCK_MS, FATE_BLOCK_MS = 50, 250
 """While openings or fates are waited for, which do not come through the stream."""
 ATTEMPTS = 3
 
@@ -69,8 +69,12 @@ class Bookkeeper:
         self.gaps.step()
         self.views.step()
         if block_ms:
-            settling = self.memory.opening_pending or self.memory.unsettled or not self.memory.compared
-            self.stream.wait(self.cursor, block_ms=min(block_ms, SETTLING_BLOCK_MS) if settling else block_ms)
+            self.stream.wait(self.cursor, block_ms=min(block_ms, self._longest_wait_ms()))
+
+    def _longest_wait_ms(self) -> int:
+        if self.memory.opening_pending or not self.memory.compared:
+            return OPENING_BLOCK_MS
+        return FATE_BLOCK_MS if self.memory.unsettled else IDLE_BLOCK_MS
 
     # -- what is believed -------------------------------------------------------------------------------------
 
