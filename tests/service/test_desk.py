@@ -45,8 +45,7 @@ def test_fill_is_booked_and_denies_until_settled(ready: World) -> None:
     assert ready.ledger()["last_known_amt"] == "0.01"
     ready.exchange.amounts["BTCUSDT"] = "0.010"
     assert ready.ask(timestamp="") == "reconcile_required_qty_mismatch"
-    ready.poll()
-    assert ready.ask("FULL_CLOSE_PROPOSED", timestamp="") == "ALLOW 0.01"
+    assert ready.ask_settled("FULL_CLOSE_PROPOSED", timestamp="") == "ALLOW 0.01"
 
 
 @pytest.mark.parametrize(("fields", "verdict"), [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from decimal import Decimal
 
 import pytest
@@ -12,22 +11,10 @@ from p33_sidecar.store import keys
 from tests.service.world import World
 
 
-DEADLINE_S = 30
-
-
 def reply(world: World, amt: str) -> None:
     """The exchange shows this amount from now on."""
     world.exchange.amounts["BTCUSDT"] = amt
     world.poll()
-
-
-def settled_verdict(world: World, amt: str, action: str = "FULL_CLOSE_PROPOSED") -> str:
-    """The verdict once a snapshot is newer than the last order by every clock: ages are the larger of two."""
-    deadline_s, verdict = time.monotonic() + DEADLINE_S, "cooldown_in_flight"
-    while verdict == "cooldown_in_flight" and time.monotonic() < deadline_s:
-        reply(world, amt)
-        verdict = world.ask(action)
-    return verdict
 
 
 def exchange_says(world: World, qty: str, status: str, *, terminal: bool = True) -> None:
@@ -55,7 +42,8 @@ def test_i30_t21_x23_an_open_order_denies_until_its_fate_is_known(ready: World, 
     second.clerk.step()
     second.book()
     assert second.ledger()["last_known_amt"] == "0.028"
-    assert settled_verdict(second, "0.028") == "ALLOW 0.028"
+    second.exchange.amounts["BTCUSDT"] = "0.028"
+    assert second.ask_settled("FULL_CLOSE_PROPOSED") == "ALLOW 0.028"
     second.close()
 
 
@@ -88,7 +76,7 @@ def test_t20_a_fill_that_the_exchange_shows_first_is_no_mismatch(ready: World) -
     assert [event for event in ready.records(keys.EVENTS) if event["kind"] == "mismatch"] == []
     assert not [seen for seen in ready.hooks.seen if seen[0] == "mismatch"]
     assert [entry["cause"] for entry in ready.records(keys.JOURNAL)] == ["opening", "fill"]
-    assert settled_verdict(ready, "0.010") == "ALLOW 0.01"
+    assert ready.ask_settled("FULL_CLOSE_PROPOSED") == "ALLOW 0.01"
 
 
 def test_t08_first_start_beside_a_running_stack(world: World) -> None:
@@ -139,4 +127,5 @@ def test_i34_the_cooldown_runs_from_the_last_order_only(ready: World) -> None:
         ready.memory.reread_books.set()
         ready.book()
     assert ready.redis.hget(keys.book("BTCUSDT"), "last_order_ms") == before
-    assert settled_verdict(ready, "0.028") == "ALLOW 0.028"
+    ready.exchange.amounts["BTCUSDT"] = "0.028"
+    assert ready.ask_settled("FULL_CLOSE_PROPOSED") == "ALLOW 0.028"

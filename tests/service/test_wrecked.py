@@ -134,7 +134,7 @@ def test_orders_of_another_type_are_noticed_without_a_result(opened: Keeping) ->
 
 @pytest.mark.parametrize("name", WRECKS)
 def test_verdicts_of_a_wrecked_symbol_and_of_another(redis_url: str, name: str) -> None:
-    """Never allowed, `ledger_tampered` from the bookkeeper's turn on until a person adopts; the other is allowed."""
+    """Never allowed, `ledger_tampered` from the bookkeeper's turn on until a person settles it. The other is free."""
     world = World(redis_url, allowlist=frozenset({"BTCUSDT", "ETHUSDT"}))
     world.exchange.amounts["ETHUSDT"] = "1"
     world.open_books()
@@ -149,8 +149,8 @@ def test_verdicts_of_a_wrecked_symbol_and_of_another(redis_url: str, name: str) 
     world.poll()
     assert world.ask("PARTIAL_75") == "ledger_tampered"
     reading = Reading(world.redis, plan_stream=PLANS, result_stream=RESULTS)
-    Settler(world.redis, reading=reading, policy=world.policy).adopt("BTCUSDT", person=Person("me", "looked"))
+    settler = Settler(world.redis, reading=reading, policy=world.policy)
+    settler.adjust("BTCUSDT", Decimal("0.037"), person=Person("me", "looked"), force=True)
     world.memory.reread_books.set()
-    world.poll()
-    assert world.ask("PARTIAL_75") == "ALLOW 0.027"
+    assert world.ask_settled() == "ALLOW 0.027"
     world.close()

@@ -28,6 +28,7 @@ from p33_sidecar.store.verdicts import VerdictStore
 
 PLANS, RESULTS = "quantum:apply.plan", "quantum:apply.result"
 VENUE = "demo-fapi.binance.com"
+SETTLED_WITHIN_S = 30
 BTC = Filters("BTCUSDT", "TRADING", Decimal("0.001"), Decimal("0.001"), Decimal(120))
 ETH = Filters("ETHUSDT", "TRADING", Decimal("0.001"), Decimal("0.001"), Decimal(2000))
 TRX = Filters("TRXUSDT", "TRADING", Decimal(1), Decimal(1), Decimal(5_000_000))
@@ -184,6 +185,14 @@ class World:
         plan_id = self.publish(action, **more)
         self.decide()
         return self.verdict(plan_id)
+
+    def ask_settled(self, action: str = "PARTIAL_75", **more: str) -> str:
+        """Poll and ask until a snapshot is newer than the last order by every clock (an age is the larger of two)."""
+        deadline_s, verdict = time.monotonic() + SETTLED_WITHIN_S, "cooldown_in_flight"
+        while verdict == "cooldown_in_flight" and time.monotonic() < deadline_s:
+            self.poll()
+            verdict = self.ask(action, **more)
+        return verdict
 
     def verdict(self, plan_id: str) -> str:
         permit = self.permit(plan_id)
