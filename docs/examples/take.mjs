@@ -1,0 +1,112 @@
+// Takes both permits of a plan from JavaScript, without a library: read, cut, verify, run the printed script.
+//   python -m p33_sidecar.store.scripts take > take.lua
+//   P33_PERMIT_KEY=... node take.mjs take.lua /path/to/redis.sock|host:port VENUE PLAN_ID SYMBOL
+// Prints one line of JSON: {"word": "taken", "side", "quantity", "expires_ms"}, or {"word": <the refusal>}. Exit code 0
+// for `taken`, 1 for a refusal. Docs: apply-layer.md, "Any other language".
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { connect } from "node:net";
+
+const [scriptPath, server, venue, plan, symbol] = process.argv.slice(2);
+const key = process.env.P33_PERMIT_KEY;
+
+// -- RESP2, as much of it as is needed: bytes stay bytes -----------------------------------------------------------
+const [host, port] = server.split(":");
+const socket = server.startsWith("/") ? connect(server) : connect(Number(port), host);
+let received = Buffer.alloc(0);
+const waiting = [];
+socket.on("data", (chunk) => {
+  received = Buffer.concat([received, chunk]);
+  for (let got; waiting.length && (got = parse(0)); received = received.subarray(got.end)) waiting.shift()(got.value);
+});
+
+function parse(at) {
+  const eol = received.indexOf("\r\n", at);
+  if (eol < 0) return null;
+  const [kind, text] = [received[at], received.toString("latin1", at + 1, eol)];
+  if (kind === 0x3a) return { value: Number(text), end: eol + 2 };                        // :
+  if (kind === 0x2b) return { value: text, end: eol + 2 };                                // +
+  if (kind === 0x2d) return { value: new Error(text), end: eol + 2 };                     // -
+  if (text === "-1") return { value: null, end: eol + 2 };
+  const size = Number(text);
+  if (kind === 0x24) {                                                                    // $
+    const end = eol + 2 + size;
+    return received.length < end + 2 ? null : { value: received.subarray(eol + 2, end), end: end + 2 };
+  }
+  const items = [];                                                                       // *
+  let end = eol + 2;
+  for (let left = size; left > 0; left--) {
+    const item = parse(end);
+    if (!item) return null;
+    items.push(item.value);
+    end = item.end;
+  }
+  return { value: items, end };
+}
+
+function ask(...parts) {
+  const bytes = parts.map((part) => (Buffer.isBuffer(part) ? part : Buffer.from(String(part))));
+  socket.write(Buffer.concat([Buffer.from(`*${bytes.length}\r\n`),
+    ...bytes.flatMap((part) => [Buffer.from(`$${part.length}\r\n`), part, Buffer.from("\r\n")])]));
+  return new Promise((resolve, reject) =>
+    waiting.push((value) => (value instanceof Error ? reject(value) : resolve(value))));
+}
+
+// -- the recipe ----------------------------------------------------------------------------------------------------
+function verified(raw) {
+  const cut = raw.indexOf(',"sig":');
+  if (cut < 0) return false;
+  const given = Buffer.from(JSON.parse(raw).sig ?? "", "hex");
+  const computed = createHmac("sha256", key).update(raw.subarray(0, cut)).digest();
+  return given.length === computed.length && timingSafeEqual(given, computed);
+}
+
+// The exact digits of a number: JSON.parse would make a float of them.
+const digits = (raw, name) => raw.toString().match(new RegExp(`"${name}":(-?[0-9.]+)`))[1];
+
+async function refusalOrPermit(governor, raw, now) {
+  if (governor === null) return "missing_governor_permit";
+  if (JSON.parse(governor).granted !== true) return "governor_denied";
+  if (raw === null) return "missing_p33_permit";
+  if (!verified(raw)) return "forged_permit";
+  const permit = JSON.parse(raw);
+  if (!permit.allow) return `p33_denied:${permit.reason}`;
+  if (now >= permit.expires_ms) return "expired_permit";
+  if (permit.plan_id !== plan) return "plan_mismatch";
+  if (permit.symbol !== symbol) return "symbol_mismatch";
+  if (permit.venue !== venue) return "venue_mismatch";
+  return permit;
+}
+
+async function take() {
+  const token = randomBytes(16).toString("hex");
+  const sha = await ask("SCRIPT", "LOAD", readFileSync(scriptPath));
+  const runId = (await ask("INFO", "server")).toString().match(/run_id:(\w+)/)[1];
+  for (let tries = 0; tries < 20; tries++) {
+    const [seconds, micros] = (await ask("TIME")).map(Number);
+    const now = seconds * 1000 + Math.floor(micros / 1000);
+    const governor = await ask("GET", `quantum:permit:${plan}`);
+    const raw = await ask("GET", `quantum:permit:p33:${plan}`);
+    const permit = await refusalOrPermit(governor, raw, now);
+    if (typeof permit === "string") return { word: permit };
+    const keys = [`quantum:p33:taken:${plan}`, "quantum:p33:halt", `quantum:p33:halt:${symbol}`,
+      `quantum:reconcile:hold:${symbol}`, `quantum:permit:${plan}`, `quantum:permit:p33:${plan}`,
+      `quantum:p33:open:${symbol}`, `quantum:position:snapshot:${symbol}`, `quantum:position:ledger:${symbol}`,
+      `quantum:p33:ended:${plan}`, "quantum:p33:run_id", "quantum:p33:taken", "quantum:p33:taken-orders"];
+    const record = { v: 1, plan_id: plan, symbol, nonce: permit.nonce, token, by: "javascript", at_ms: now,
+      gate: "both", permit: raw.toString() };
+    const args = [governor, raw, plan, symbol, permit.nonce, token, digits(raw, "exchange_position_amt"),
+      permit.ledger_rev, permit.max_snapshot_age_sec * 1000, permit.expires_ms, now + 1000, runId, 86400000,
+      JSON.stringify(record), ""];
+    const word = (await ask("EVALSHA", sha, keys.length, ...keys, ...args))[0].toString();
+    if (word === "changed") continue;                                                     // read again
+    if (word !== "taken") return { word };
+    return { word, side: permit.close_side, quantity: digits(raw, "safe_close_qty"), expires_ms: permit.expires_ms };
+  }
+  return { word: "missing_p33_permit" };
+}
+
+const answer = await take();
+console.log(JSON.stringify(answer));
+socket.end();
+process.exitCode = answer.word === "taken" ? 0 : 1;
