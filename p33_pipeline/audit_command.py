@@ -12,8 +12,9 @@ import time
 
 import msgspec
 
-from p33_pipeline.auditing import audit_range, notes_of, report_of
+from p33_pipeline.auditing import audit_range, report_of
 from p33_pipeline.ranges import add_range, iso, range_of
+from p33_pipeline.registry import notes_of
 from p33_pipeline.render.page import amount, span, usdt
 from p33_pipeline.report.output import as_json, write
 from p33_pipeline.report.report import Report

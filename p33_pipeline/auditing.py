@@ -19,7 +19,6 @@ from p33_pipeline.ranges import stamp
 from p33_pipeline.report.facts import facts_of
 from p33_pipeline.report.report import Note, Report
 from p33_sidecar.core.model import Policy
-from p33_sidecar.settings import Settings
 
 AUDITS = "audits"
 
@@ -53,11 +52,6 @@ def report_of(history: History, found: Audit, *, policy: Policy, notes: Mapping[
     facts = facts_of(scope.db, from_ms=found.from_ms, to_ms=found.to_ms, symbols=symbols,
                      ledger=accounts.ledger, redis=accounts.redis)
     return Report(found, facts, notes)
-
-
-def notes_of(settings: Settings) -> dict[str, Note]:
-    """What people said of breaks, by break id."""
-    return {}
 
 
 def _kept(from_ms: int, to_ms: int) -> str:

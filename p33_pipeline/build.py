@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from p33_pipeline.annotating import annotate_break
 from p33_pipeline.assets.archive import compacted_history, stream_archive
 from p33_pipeline.assets.audit import day_audit, hour_audit
 from p33_pipeline.assets.reports import mismatch_report
@@ -26,5 +27,5 @@ def build_defs(**resources: Any) -> dg.Definitions:
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.Definitions(
-            assets=ASSETS, jobs=default_jobs, schedules=default_schedules,
+            assets=ASSETS, jobs=[*default_jobs, annotate_break], schedules=default_schedules,
             sensors=[*default_sensors, *audit_sensors], resources={RESOURCE: P33(), **resources})

@@ -127,6 +127,13 @@ def place(text: str) -> str:
     return text
 
 
+def database(text: str) -> str:
+    """A database as SQLAlchemy names it: a file of SQLite's or a Postgres."""
+    if not text.startswith(("sqlite:///", "postgresql://", "postgresql+")) or any(c.isspace() for c in text):
+        raise ValueError("not such a database")
+    return text
+
+
 def allowlist(text: str) -> frozenset[str] | None:
     """Symbols separated by commas, in the exchange's upper case; None for `*`, which stands alone."""
     names = [name.strip().upper() for name in text.split(",") if name.strip()]

@@ -100,6 +100,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             "Still verifies permits while P33_PERMIT_KEY is new (`p33 rotate-key`)", _read.key, secret=True),
     Setting("P33_HISTORY_URL", "./history", "a path, file:// or s3:// URL", "Where the pipeline keeps its archive",
             _read.place, show=shown),
+    Setting("P33_REGISTRY_URL", "", "sqlite:/// or postgresql:// URL",
+            "What people say of breaks; a file of SQLite's beside the archive by default", _read.database, secret=True),
     Setting("P33_WEBHOOK_URL", "", "http:// or https:// URL", "Where findings and failures are sent",
             _read.url("http", "https"), secret=True),
     Setting("APPLY_MODE", "dry_run", "dry_run or testnet", "Whether the Apply Layer sends orders",

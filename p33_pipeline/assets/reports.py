@@ -4,8 +4,9 @@ import dagster as dg
 
 from p33_pipeline.assets.audit import day_audit
 from p33_pipeline.assets.common import COMMON
-from p33_pipeline.auditing import audit_range, kept_audit, notes_of, report_of
+from p33_pipeline.auditing import audit_range, kept_audit, report_of
 from p33_pipeline.partitions import DAILY, window_ms
+from p33_pipeline.registry import notes_of
 from p33_pipeline.render.markdown import picture, sparkline, table
 from p33_pipeline.render.page import usdt
 from p33_pipeline.report.output import write

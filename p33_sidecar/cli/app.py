@@ -203,6 +203,19 @@ def check_config(env_file: EnvFile = None, as_json: AsJson = False) -> None:
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def breaks(context: typer.Context) -> None:
+    """Breaks that the audits found, and what people say of them: list, show, annotate. Needs the pipeline."""
+    import importlib.util
+    import subprocess
+    import sys
+    if importlib.util.find_spec("p33_pipeline.breaks_command") is None:
+        typer.echo("p33 breaks needs the pipeline: install p33[pipeline]", err=True)
+        raise typer.Exit(2)
+    command = [sys.executable, "-m", "p33_pipeline.breaks_command", *context.args]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own module, as typed
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo(context: typer.Context) -> None:
     """The whole gate on an embedded server and a simulated exchange."""
     from ..rehearsal import demo as played
