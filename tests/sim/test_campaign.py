@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from tests.sim.campaign import run_seed
+from tests.sim.campaign import BUSY, WEIGHTS, run_seed
 from tests.sim.laws import LawBroken
 from tests.sim.mutants import MUTANTS
 
-GROUPS, SEEDS_A_GROUP = 4, 8
+GROUPS, SEEDS_A_GROUP = 3, 8
 MOST_SEEDS = 300
 """Far more than any mutant has needed (most need fewer than ten)."""
 
@@ -26,7 +26,7 @@ def test_laws_hold_in_random_campaigns(group: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_broken_variant_is_caught(name: str) -> None:
-    """Some seed breaks a law for each mutant."""
+    """Some seed breaks a law for each mutant. Quiet days and bad ones take turns: each shows what the other hides."""
     with MUTANTS[name](), pytest.raises(LawBroken):
         for seed in range(MOST_SEEDS):
-            run_seed(seed)
+            run_seed(seed, weights=BUSY if seed % 2 else WEIGHTS)
