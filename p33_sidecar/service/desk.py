@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable
 
 from .. import __version__
@@ -60,6 +61,12 @@ class Desk:
             self.store.ensure_group(self.clock.now_ms())
             self._pending_read = False
             return issued
+
+    def finish(self) -> None:
+        """Before the end: plans that wait get their verdict, at their deadline at the latest. Nothing new is read."""
+        while self.waiting.jobs:
+            self._decide(self._due())
+            time.sleep(WAITING_BLOCK_MS / 1000)
 
     def reset(self) -> None:
         """Forget what was in hand, after the connection broke: it is pending in the group and is read again."""

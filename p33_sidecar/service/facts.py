@@ -35,7 +35,7 @@ def facts_of(plan: Plan, state: State, memory: Memory, *, now_ms: int, mono_ns: 
     context = Context(
         in_scope=memory.in_scope(symbol) or _is_held(snapshot, line),
         halted=state.halted != "0", held=state.held != "0",
-        venue_ok=state.venue == memory.venue, store_restarted=memory.restarted or state.run_id != run_id,
+        venue_ok=state.venue in ("", memory.venue), store_restarted=memory.restarted or state.run_id != run_id,
         configured=memory.configured, filters_read=memory.filters is not None,
         hedge=memory.hedge_account or (snapshot is not None and snapshot.side == HEDGE),
         tampered=bool(line.tampered) or state.view != "ok", gap=_gap(line, state.gap),

@@ -6,10 +6,12 @@ turning until it gets through; the service stays up and denies.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import redis
 
@@ -39,6 +41,15 @@ FOREIGN_PAUSE_S = 0.25
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.05, 2.0
 STORE_PATIENCE_S = 30.0
 EXCHANGE_TIMEOUT_S = 4.0
+
+
+class Loop(NamedTuple):
+    """One thread's work: a turn, what is forgotten after a turn that failed, and what is still done at the end."""
+
+    link: Link
+    step: Callable[[], object]
+    reset: Callable[[], object] = lambda: None
+    finish: Callable[[], object] = lambda: None
 
 
 class Sidecar:
@@ -96,9 +107,9 @@ class Sidecar:
         for link in self._links:
             link.close()
 
-    def _run(self, name: str, build: Callable[[], tuple[Link, Callable[[], None], Callable[[], None]]]) -> None:
+    def _run(self, name: str, build: Callable[[], Loop]) -> None:
         """The outermost loop of one thread: whatever is raised means `not ready`, never an end."""
-        link, step, reset = build()
+        link, step, reset, finish = build()
         pause_s, failing = RETRY_FIRST_S, ""
         while not self.memory.stopping.is_set():
             try:
@@ -118,6 +129,8 @@ class Sidecar:
             reset()
             self.memory.stopping.wait(pause_s)
             pause_s = min(pause_s * 2, RETRY_LONGEST_S)
+        with contextlib.suppress(StoreUnavailable, redis.RedisError):
+            finish()
         link.close()
 
     def _say_once(self, name: str, before: str, now: str, error: Exception | None = None) -> str:
@@ -158,23 +171,23 @@ class Sidecar:
                         bans=RedisBans(link.redis, by=self.memory.instance), now_ms=self.clock.now_ms,
                         observer=self.hooks, timeout_s=timeout_s)
 
-    def _desk(self):
+    def _desk(self) -> Loop:
         link = self._link("desk")
         store = VerdictStore(link, plan_stream=self.settings["P33_PLAN_STREAM"],
                              result_stream=self.settings["P33_RESULT_STREAM"], consumer=self.memory.instance,
                              policy=self.memory.policy, key=self.settings.permit_key)
         desk = Desk(store, self.memory, self.clock, self.hooks,
                     refresh_budget_ms=self.settings["P33_REFRESH_BUDGET_MS"])
-        return link, self._checked(link, desk.step, denies=True), desk.reset
+        return Loop(link, self._checked(link, desk.step, denies=True), desk.reset, desk.finish)
 
-    def _bookkeeper(self):
+    def _bookkeeper(self) -> Loop:
         link = self._link("bookkeeper")
         store = BookStore(link.redis, result_stream=self.settings["P33_RESULT_STREAM"])
         keeper = Bookkeeper(store, self.memory, self.clock, self.hooks,
                             adopt=self.settings["P33_LEDGER_BOOTSTRAP"] == "adopt")
-        return link, self._checked(link, keeper.step), self.memory.reread_books.set
+        return Loop(link, self._checked(link, keeper.step), self.memory.reread_books.set)
 
-    def _poller(self):
+    def _poller(self) -> Loop:
         link = self._link("poller")
         reader = VerdictStore(link, plan_stream=self.settings["P33_PLAN_STREAM"],
                               result_stream=self.settings["P33_RESULT_STREAM"], consumer=self.memory.instance,
@@ -188,9 +201,9 @@ class Sidecar:
             if poller.step():
                 identity.trust_again(link, self.memory)
 
-        return link, self._checked(link, turn), lambda: None
+        return Loop(link, self._checked(link, turn))
 
-    def _clerk(self):
+    def _clerk(self) -> Loop:
         link = self._link("clerk")
         exchange = self._exchange(link)
         mode = AccountMode(exchange, self.memory, self.clock)
@@ -209,4 +222,4 @@ class Sidecar:
             identity.watch(link, self.memory, self.clock)
             checked()
 
-        return link, watched, lambda: None
+        return Loop(link, watched)

@@ -231,8 +231,15 @@ WEIGHTS = {
 
 
 BUSY = {"publish": 4, "decide": 4, "take_all": 4, "execute": 4, "book": 3, "poll": 4, "moment": 2, "agree": 1,
-        "second_thoughts": 2, "while_": 2, "fail": 1, "heal": 2}
+        "second_thoughts": 2, "while_": 2, "hold": 1, "clear": 3}
 """Little goes wrong, and much is closed."""
+
+
+SHAKY = {"publish": 4, "decide": 3, "poll": 3, "save": 1, "crash_amid_plans": 2, "moment": 1, "while_": 1, "agree": 1}
+"""The server comes and goes."""
+BLIND = {"publish": 3, "decide": 3, "take": 4, "fail": 1, "heal": 1, "while_": 2, "poll": 1, "agree": 1}
+"""The exchange says little, and permits are taken late."""
+DAYS = (BUSY, SHAKY, BLIND, WEIGHTS)
 
 
 def run_seed(seed: int, *, steps: int = STEPS, weights: dict[str, float] = WEIGHTS) -> Counter[str]:
@@ -257,7 +264,7 @@ def main(argv: list[str] | None = None) -> int:
     met, began_s = Counter(), time.monotonic()
     for seed in range(given.first, given.first + given.seeds):
         try:
-            met += run_seed(seed, steps=given.steps)
+            met += run_seed(seed, steps=given.steps, weights=DAYS[seed % len(DAYS)])
         except LawBroken as broken:
             print(f"broken: {broken}", file=sys.stderr)
             return 1
