@@ -29,6 +29,8 @@ OTHERS_MS: Final = 15_000
 """How long the order of another instance is left to it: longer than its own request may take."""
 PAUSES_S: Final = (0.25, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Between two looks at one order; the last holds on."""
+MOST_LOOKS: Final = 10
+"""Looks in one turn: each may take as long as the exchange's timeout."""
 OPEN_S: Final = 3.0
 """How long an order that is open is watched before it is reported as it is; the sidecar settles the rest."""
 
@@ -60,11 +62,12 @@ class Finder:
         return len(self._searches)
 
     def step(self) -> None:
-        """Look at every order that is due. Raises StoreUnavailable."""
+        """Look at the orders that are due, the longest due first. Raises StoreUnavailable."""
         self._notice()
-        for plan_id, search in list(self._searches.items()):
-            if search.due_s <= self._mono_s() and self._look(search):
-                del self._searches[plan_id]
+        due = [search for search in self._searches.values() if search.due_s <= self._mono_s()]
+        for search in sorted(due, key=lambda search: search.due_s)[:MOST_LOOKS]:
+            if self._look(search):
+                del self._searches[search.intent.plan_id]
 
     # -- what is in nobody's hand -----------------------------------------------------------------------------
 
@@ -82,6 +85,7 @@ class Finder:
 
     def _readable(self, plan_id: str, raw: str) -> OrderIntent | None:
         intent = intent_of(raw)
+        intent = intent if intent and intent.plan_id == plan_id else None
         if intent is None and plan_id not in self._unreadable:
             self._unreadable.add(plan_id)
             logs.event(log, logging.ERROR, "intent.unreadable", gate="P3.3", plan_id=plan_id)

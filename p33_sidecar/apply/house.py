@@ -77,6 +77,7 @@ class House:
         """Wait until Redis answers, and learn its time. Raises StoreUnavailable after `patience_s`."""
         deadline_s = time.monotonic() + patience_s
         while not self.stopping.is_set():
+            self.turns = dict.fromkeys(TURN_LIMITS_MS, self.clock.mono_ns())
             try:
                 with store_errors():
                     self.clock.sync(server_ms(self._start_store.redis))

@@ -123,6 +123,8 @@ def test_two_layers_that_look_at_once_say_it_once(shop: Shop):
 def test_an_intent_that_cannot_be_read_harms_no_other(shop: Shop):
     """Somebody wrote nonsense into our hash: said once, and the others are seen to."""
     shop.redis.hset(keys.ORDER_INTENTS, "nonsense", "{")
+    shop.redis.hset(keys.ORDER_INTENTS, "another's", shop.intend("other", expires_in_ms=CERTAIN_MS).encoded())
+    shop.redis.hdel(keys.ORDER_INTENTS, "other")
     shop.intend(expires_in_ms=CERTAIN_MS)
     shop.finder().step()
     assert shop.only_result().plan_id == PLAN

@@ -148,6 +148,23 @@ def test_t05_at_the_end_itself_it_is_too_late(shop: Shop):
     assert not shop.sends()
 
 
+@pytest.mark.parametrize("offset_ms", [40_000, -40_000])
+def test_t13_an_exchange_whose_clock_disagrees_gets_one_order(shop: Shop, offset_ms: int):
+    """T13: 40 s apart: refused (-1021), measured, sent once more with the time of the first; one order comes of it."""
+    shop.exchange.set_clock_offset(offset_ms)
+    shop.applier().handle(shop.allowed())
+    assert shop.only_result().executed == "True"
+    assert (len(shop.exchange.orders), shop.sends()) == (1, 2)
+
+
+def test_t13_the_end_is_judged_by_redis_not_by_a_slow_host(shop: Shop):
+    """T13: our own clock is an hour behind; the permit has ended by the server's: nothing is sent."""
+    orders, _ = shop.orders(shop.store())
+    orders._clock.sync(shop.hand.now_ms() - 3_600_000)
+    assert orders.send(shop.intend(expires_in_ms=0)) == not_sent("too late")
+    assert not shop.sends()
+
+
 def test_a_definite_rejection_ends_it(shop: Shop):
     """`order_rejected` with the code, one try."""
     shop.exchange.fault("reject", "POST order", times=None, code=-2022, msg="ReduceOnly Order is rejected.")
