@@ -6,7 +6,7 @@ ARGS   ?=
 # Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
 SPREAD ?= -n 4 --dist loadfile
 
-.PHONY: demo test bench kill campaign servers lint docs setup clean
+.PHONY: demo test bench kill campaign planted servers lint docs setup clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -33,6 +33,9 @@ campaign: setup        ## random campaigns against the laws of the permit path: 
 
 kill: setup            ## kill -9 at random moments, the whole house, `ARGS="--rounds 500"`
 	$(BIN)/python -m tests.e2e.campaign $(ARGS)
+
+planted: setup         ## the audit against histories of known truth, `ARGS="--seeds 300"`
+	$(BIN)/python -m p33_pipeline.generator check $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -67,7 +67,7 @@ class TradeArchiver:
                         "read and the exchange answers, and run again") from error
                 new += count
                 reached[symbol] = reach
-                self.history.place.write(NOTE, msgspec.json.encode(_Note(1, reached)))
+                write_reaches(self.history, reached)
         return new
 
     def _symbol(self, symbol: str, reach: Reach | None, since_ms: int) -> tuple[int, Reach]:
@@ -123,11 +123,8 @@ class TradeArchiver:
     def _commit(self, day: date, trades: list[Trade], names: dict[str, str]) -> None:
         parts = self.history.parts(self.table, day)
         first_ms = max([self.now_ms(), *(part.last[0] + 1 for part in parts)])
-        rows = [_row(first_ms, seq, trade, names.get(trade.order_id)) for seq, trade in enumerate(trades)]
-        columns = zip(*rows, strict=True)
-        arrays = [_array(list(values), field.type) for values, field in zip(columns, self.table.schema, strict=True)]
-        self.history.append(self.table, pa.Table.from_arrays(arrays, schema=self.table.schema),
-                            part=Part(day, (first_ms, 0), (first_ms, len(rows) - 1)), count=0)
+        self.history.append(self.table, trade_table(first_ms, trades, names), count=0,
+                            part=Part(day, (first_ms, 0), (first_ms, len(trades) - 1)))
 
 
 def reaches(history: History) -> dict[str, Reach]:
@@ -141,6 +138,19 @@ def reaches(history: History) -> dict[str, Reach]:
         raise HistoryUnreadable(f"{NOTE} at {history.place} cannot be read: delete it; trades are asked for again, and "
                                 "those that are archived are recognised") from error
     return note.symbols
+
+
+def write_reaches(history: History, reached: dict[str, Reach]) -> None:
+    """Note how far each symbol's trades are archived."""
+    history.place.write(NOTE, msgspec.json.encode(_Note(1, reached)))
+
+
+def trade_table(first_ms: int, trades: list[Trade], names: dict[str, str]) -> pa.Table:
+    """Trades as rows of the table, numbered from `first_ms`-0 on; `names` are their orders' client ids."""
+    schema = TABLES["trades"].schema
+    rows = [_row(first_ms, seq, trade, names.get(trade.order_id)) for seq, trade in enumerate(trades)]
+    arrays = [_array(list(values), field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _row(first_ms: int, seq: int, trade: Trade, client_id: str | None) -> tuple:

@@ -26,7 +26,7 @@ def _plans_without_verdict(scope: Scope) -> list[FlowFinding]:
     """EXECUTE entries that nobody answered, other than a settled plan published again."""
     found = rows(scope, """
         SELECT p.id, p.plan_id, p.symbol, p.action, epoch_ms(p."at") AS at_ms
-        FROM plans p ANTI JOIN decisions d ON d.stream_id = p.id
+        FROM plans p ANTI JOIN decisions d ON d.stream_id = p.id AND d.plan_id = p.plan_id
         WHERE p.decision = $execute AND p.problem IS NULL AND epoch_ms(p."at") BETWEEN $begin AND $settled
           AND NOT EXISTS (
             SELECT 1 FROM decisions e WHERE e.plan_id = p.plan_id AND (
@@ -45,7 +45,7 @@ def _verdicts_without_plan(scope: Scope) -> list[FlowFinding]:
     """Verdicts on entries that the plan stream never had; one that was trimmed too early is the archive's gap."""
     found = rows(scope, """
         SELECT d.stream_id, d.plan_id, d.symbol, d.outcome, epoch_ms(d.decided_at) AS at_ms
-        FROM decisions d ANTI JOIN plans p ON p.id = d.stream_id
+        FROM decisions d ANTI JOIN plans p ON p.id = d.stream_id AND p.plan_id = d.plan_id
         WHERE d.problem IS NULL AND NOT EXISTS (
           SELECT 1 FROM gaps g WHERE g."table" = 'plans'
             AND split_part(d.stream_id, '-', 1)::BIGINT >= split_part(g.after_id, '-', 1)::BIGINT
