@@ -17,6 +17,7 @@ from typing import Final
 
 from .. import logs
 from ..errors import ExchangeUnavailable
+from ..store import keys
 from ..store.applying import ApplyStore, Kind
 from .intent import OrderIntent, intent_of
 from .layer import Hooks, Sent, conclude
@@ -29,6 +30,8 @@ OTHERS_MS: Final = 15_000
 """How long the order of another instance is left to it: longer than its own request may take."""
 PAUSES_S: Final = (0.25, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Between two looks at one order; the last holds on."""
+REMEMBERED_MS: Final = keys.TAKEN_TTL_MS // 2
+"""How far back a server is asked what it still knows of our orders: well within the life of a taken mark."""
 MOST_LOOKS: Final = 10
 """Looks in one turn: each may take as long as the exchange's timeout."""
 OPEN_S: Final = 3.0
@@ -81,7 +84,7 @@ class Finder:
         for plan_id, intent in found.items():
             self._searches.setdefault(plan_id, Search(intent, Kind.ORDER))
         if self._run_id != self._store.link.run_id:
-            self._remember(kept, busy)
+            self._remember(kept, busy, now_ms)
 
     def _readable(self, plan_id: str, raw: str) -> OrderIntent | None:
         intent = intent_of(raw)
@@ -95,9 +98,9 @@ class Finder:
         """Looking does no harm to an order that its owner still handles; it is left alone to save requests."""
         return intent.instance == self._instance or now_ms - intent.noted_ms > OTHERS_MS
 
-    def _remember(self, kept: dict[str, str], busy: frozenset[str]) -> None:
+    def _remember(self, kept: dict[str, str], busy: frozenset[str], now_ms: int) -> None:
         """Another server process: of the orders we sent lately, seek those whose taking it does not know."""
-        for intent in self._sent.all() if self._run_id else ():
+        for intent in self._sent.since(now_ms - REMEMBERED_MS) if self._run_id else ():
             plan_id = intent.plan_id
             if plan_id not in kept and plan_id not in busy and not self._store.was_taken(plan_id):
                 self._searches[plan_id] = Search(intent, Kind.FOUND)

@@ -71,8 +71,9 @@ class Sent:
     def add(self, intent: OrderIntent) -> None:
         self._orders.append(intent)
 
-    def all(self) -> list[OrderIntent]:
-        return list(self._orders)
+    def since(self, ms: int) -> list[OrderIntent]:
+        """Those taken at or after a moment of the server's."""
+        return [intent for intent in tuple(self._orders) if intent.noted_ms >= ms]
 
 
 class Applier:

@@ -171,6 +171,18 @@ class TestT06:
             finder.step()
         assert len(shop.results()) == 1
 
+    def test_an_order_whose_mark_has_expired_is_not_forgotten(self, world):
+        """Marks live a day: of an older order the server may know nothing without having lost it."""
+        server, shop = world
+        sent = Sent()
+        finder = shop.finder(sent=sent)
+        finder.step()
+        old = shop.intend("old", expires_in_ms=0, noted_ms=shop.hand.now_ms() - 43_200_001)
+        sent.add(old)
+        server.restart()
+        finder.step()
+        assert finder.count == 0
+
     def test_a_plan_read_again_is_looked_up_before_anything_else(self, world):
         """The process is new, too: an entry read from a server nobody trusts yet is asked for at the exchange first."""
         server, shop = world
