@@ -22,6 +22,8 @@ FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 500, 30_000
 MOST_A_TURN = 3
 """Questions asked in one turn: a stream full of old orders does not eat the request weight of the polls."""
 MISSED_AFTER_MS = 60_000
+RELIST_EVERY_MS = 60_000
+"""How often the books are read again when they wait for more orders than are listed."""
 FORGOTTEN_AFTER_MS = 3 * 86_400_000
 """The exchange finds an order that filled for 90 days, and one that ended without a fill for 3 (its docs, Query Order):
 what it does not find after that has nothing to book, or never was."""
@@ -34,6 +36,7 @@ class Fates:
         self.exchange, self.store, self.memory, self.clock, self.hooks = exchange, store, memory, clock, hooks
         self._due: dict[str, tuple[int, int]] = {}
         self._missed: set[str] = set()
+        self._relisted_ms = 0
 
     def step(self) -> None:
         """Ask for a few of the orders that are due, the one that waited longest first."""
@@ -42,6 +45,9 @@ class Fates:
         now_ms, orders = self.clock.now_ms(), {order.field(): order for order in self.store.unsettled()}
         self._due = {field: self._due.get(field, (0, FIRST_PAUSE_MS)) for field in orders}
         self._missed &= orders.keys()
+        if len(orders) < self.memory.unsettled and not 0 <= now_ms - self._relisted_ms < RELIST_EVERY_MS:
+            self._relisted_ms = now_ms
+            self.memory.reread_books.set()
         waiting = sorted((due_ms, field) for field, (due_ms, _) in self._due.items() if due_ms <= now_ms)
         for _, field in waiting[:MOST_A_TURN]:
             pause_ms = self._due[field][1]

@@ -239,6 +239,18 @@ def test_an_order_missing_from_the_list_is_listed_again_at_the_start(opened: Kee
     second.close()
 
 
+def test_a_list_that_is_deleted_while_it_runs_is_made_again(opened: Keeping) -> None:
+    """The books wait for more than is listed: they are read again, and the order is asked for after all."""
+    opened.result("0.004", status="PARTIALLY_FILLED")
+    opened.ended("0.010")
+    opened.book()
+    opened.redis.delete(keys.UNSETTLED)
+    opened.look_up()
+    opened.clock.pass_ms(500)
+    opened.look_up()
+    assert (opened.amt(), opened.line().unsettled) == ("0.028", 0)
+
+
 # -- what cannot be understood -------------------------------------------------------------------------------
 
 
