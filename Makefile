@@ -6,7 +6,7 @@ ARGS   ?=
 # Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
 SPREAD ?= -n 4 --dist loadfile
 
-.PHONY: demo test bench kill campaign planted servers lint docs setup clean
+.PHONY: demo test bench dagster kill campaign planted servers lint docs setup clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 setup: $(VENV)/.ready
 
 demo: setup            ## the whole gate on an embedded server and a simulated exchange
-	$(BIN)/p33 demo $(ARGS)
+	$(BIN)/p33 demo --audit $(ARGS)
 
 test: setup            ## everything, against real servers and processes
 	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
@@ -36,6 +36,9 @@ kill: setup            ## kill -9 at random moments, the whole house, `ARGS="--r
 
 planted: setup         ## the audit against histories of known truth, `ARGS="--seeds 300"`
 	$(BIN)/python -m p33_pipeline.generator check $(ARGS)
+
+dagster: setup         ## the pipeline's UI on what the demo left, or on P33_HISTORY_URL
+	$(BIN)/python -m p33_pipeline.serve $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

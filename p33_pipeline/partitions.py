@@ -11,7 +11,7 @@ from typing import Final
 
 import dagster as dg
 
-START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 HOURLY: Final = dg.HourlyPartitionsDefinition(start_date=START, timezone="UTC", end_offset=1)
 DAILY: Final = dg.DailyPartitionsDefinition(start_date=START, timezone="UTC", end_offset=1)
 HOUR_MS: Final = 3_600_000

@@ -7,10 +7,14 @@ Exit codes: 0 every verdict was the right one, 1 one was not, 2 wrong usage, 69 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -82,6 +86,7 @@ def _run(options: argparse.Namespace, tell: Teller) -> int:
         stack.keep_files = not ok
         summary = Summary(ok, took_ms, stack.page_url, SETTINGS, played, None if ok else str(stack.directory))
         _conclude(summary, tell, as_json=options.json)
+        ok = (not options.audit or _audited(stack, tell)) and ok
         if options.keep:
             _keep(stack, tell)
     return 0 if ok else WRONG
@@ -118,6 +123,19 @@ def _conclude(summary: Summary, tell: Teller, *, as_json: bool) -> None:
         print(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode(), flush=True)
 
 
+def _audited(stack: Stack, tell: Teller) -> bool:
+    """The pipeline over what just happened, in a process of its own; whether it could be done."""
+    if importlib.util.find_spec("p33_pipeline") is None:
+        tell.say("no audit: the pipeline is not installed (p33[pipeline])")
+        return True
+    tell.say("archiving and auditing what just happened, as a Dagster run")
+    history = Path("history") / f"demo-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    done = subprocess.run([sys.executable, "-m", "p33_pipeline.closing", str(history.absolute()), ".dagster"],
+                          env={**os.environ, **stack.environment()}, capture_output=True, text=True, check=False)
+    tell.say((done.stdout if done.returncode == 0 else f"the audit failed: {done.stderr[-600:]}").strip())
+    return done.returncode == 0
+
+
 def _keep(stack: Stack, tell: Teller) -> None:
     """Plans go on until Ctrl-C. Raises ProcessFailed if a process ends."""
     tell.say(f"everything runs; plans keep coming. page: {stack.page_url}   Ctrl-C ends it")
@@ -137,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="p33 demo",
                                      description="The whole gate, with everything going wrong in turn.")
     parser.add_argument("--keep", action="store_true", help="keep everything running until Ctrl-C")
+    parser.add_argument("--audit", action="store_true", help="end with a Dagster run over what happened (./history)")
     parser.add_argument("--json", action="store_true", help="a summary for programs on stdout, progress on stderr")
     parser.add_argument("--untimed", action="store_true", help="show how long a verdict took, and do not judge it")
     parser.add_argument("--scenes", type=_scenes, default=PROGRAMME, metavar="A,B", help=", ".join(NAMES))

@@ -1,0 +1,48 @@
+"""The demo's closing run, and what `make dagster` prepares: as processes, on a home of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from p33_pipeline.serve import history_url
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = sorted((ROOT / "deployment" / "dagster").glob("*.yaml"))
+
+
+def test_the_closing_run_says_where_its_report_lies(p33, tmp_path):
+    """Archive, audit and report of the present day, on an instance that the deployment's configuration made."""
+    history, home = tmp_path / "history", tmp_path / "home"
+    done = subprocess.run([sys.executable, "-m", "p33_pipeline.closing", str(history), str(home)], capture_output=True,
+                          text=True, timeout=300, cwd=ROOT, stdin=subprocess.DEVNULL,
+                          env=p33.overrides | {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"],
+                                               "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr[-2000:]
+    page = done.stdout.split("report: ")[1].split("   ")[0]
+    assert Path(page).exists() and str(history) in page and "Dagster run" in done.stdout
+    assert (home / "dagster.yaml").read_text() == (ROOT / "deployment/dagster/one-machine.yaml").read_text()
+
+
+def test_the_newest_demo_is_shown_unless_a_history_is_named(tmp_path):
+    """The setting wins; without any demo the default."""
+    assert history_url({}, tmp_path) == str(tmp_path / "history")
+    for name in ("demo-20260125T000000Z", "demo-20260126T000000Z"):
+        (tmp_path / "history" / name).mkdir(parents=True)
+    assert history_url({}, tmp_path).endswith("demo-20260126T000000Z")
+    assert history_url({"P33_HISTORY_URL": "/elsewhere"}, tmp_path) == "/elsewhere"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_the_configurations_hold_no_secret(path):
+    """Passwords and brokers come from the environment."""
+    text = path.read_text(encoding="utf-8")
+    assert len(CONFIGS) >= 5 and yaml.safe_load(text)
+    for line in text.splitlines():
+        if any(word in line for word in ("password:", "broker:", "backend:")):
+            assert "{env:" in line, line
