@@ -8,6 +8,7 @@ Facts: userTrades answers at most 7 days and 1,000 rows; its history reaches bac
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from datetime import date
 from itertools import groupby
@@ -28,6 +29,9 @@ WEEK_MS = 7 * 86_400_000
 REACH_MS = 89 * 86_400_000
 OVERLAP_MS = 600_000
 NOTE = "trades/high-water.json"
+NO_SUCH_SYMBOL = " -1121 "
+"""How the exchange refuses a symbol it does not list (documentation, error codes): it has no trades, and no say."""
+log = logging.getLogger("p33.archive")
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -62,6 +66,9 @@ class TradeArchiver:
                 try:
                     count, reach = self._symbol(symbol, reached.get(symbol), since_ms)
                 except ExchangeUnavailable as error:
+                    if NO_SUCH_SYMBOL in error.detail:
+                        log.warning("trades.unknown_symbol", extra={"fields": {"symbol": symbol}})
+                        continue
                     raise SourceUnavailable(
                         f"the exchange gave no trades of {symbol} ({error}): nothing was lost; see that the key may "
                         "read and the exchange answers, and run again") from error

@@ -19,7 +19,8 @@ from p33_sidecar.core.orders import client_order_id
 
 SLOTS_EACH = 16
 """Polls that a deed and the rest after it take."""
-POSITION, NOTHING = Decimal("64"), Decimal(0)
+POSITION, LEAST, NOTHING = Decimal(64), Decimal(8), Decimal(0)
+"""What each symbol begins with, below what a position is built anew, and nothing."""
 
 
 class Planted(msgspec.Struct, frozen=True, order=True):
@@ -90,8 +91,22 @@ def tell(seed: int, *, deeds: dict[str, Deed], start_ms: int, symbols: int = 6, 
 
 
 def quiet(slot: Slot) -> tuple[list[Event], list[Planted]]:
-    """A close as it should be: between two polls, through every station."""
-    return close(slot), []
+    """A close as it should be, between two polls, through every station; where little is left, a position is built."""
+    world, at_ms = slot.world, slot.after(0)
+
+    def build() -> None:
+        order_id = world.trade(at_ms, slot.symbol, POSITION, f"entry-{slot.number}")
+        result_id = world.result(at_ms + 100, slot.plan_id, slot.symbol, POSITION, order_id, reduce_only=False)
+        world.book(at_ms + 150, slot.symbol, POSITION, plan_id=slot.plan_id, order_id=order_id, result_id=result_id)
+
+    def act() -> None:
+        if world.holdings[slot.symbol].amt < LEAST:
+            build()
+            return
+        for _, happen in close(slot):
+            happen()
+
+    return [(at_ms, act)], []
 
 
 def close(slot: Slot, *, plan: bool = True, take: bool = True, trade: bool = True, tell_result: bool = True,

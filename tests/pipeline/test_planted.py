@@ -32,6 +32,13 @@ def test_a_quiet_stretch_has_no_findings(history):
     assert found.clean and found.counts["verdicts"] == 36
 
 
+def test_a_long_quiet_history_builds_positions_anew_and_has_no_findings(history):
+    """Orders that open a position pass no gate, and are no bypass."""
+    story = tell(0, deeds={}, start_ms=START_MS, symbols=2, rounds=20)
+    assert audited(story, history).clean
+    assert any(trade["client_id"].startswith("entry-") for trade in story.world.trades)
+
+
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_all_that_is_planted_is_found_and_nothing_else(seed, history):
     """Precision and recall 1.0; `make planted` does it for 30 seeds."""

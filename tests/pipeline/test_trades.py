@@ -135,6 +135,14 @@ def test_an_exchange_that_does_not_answer_is_a_sentence(sim, clock, exchange, hi
     assert archiver.run(["BTCUSDT"], since_ms=MIDNIGHT_MS) == 1
 
 
+def test_a_symbol_that_the_exchange_does_not_know_stands_in_nobodys_way(sim, clock, exchange, history):
+    """A result may name anything; the other symbols are archived, and nothing is said of how far this one is."""
+    move(sim, clock, ["0.1"])
+    clock.now_ms += 1000
+    assert TradeArchiver(exchange, history, now_ms=clock).run(["AAAUSDT", "BTCUSDT"], since_ms=MIDNIGHT_MS) == 1
+    assert set(reaches(history)) == {"BTCUSDT"}
+
+
 def test_a_note_that_cannot_be_read_is_named(clock, exchange, history):
     history.place.write(NOTE, b"{")
     with pytest.raises(HistoryUnreadable, match="delete it"):
