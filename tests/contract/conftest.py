@@ -77,10 +77,10 @@ class House:
                               capture_output=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
 
     def page(self, process: Process) -> Page:
-        """The sidecar's port, by what it says at its start."""
+        """The sidecar's port, by what it said at its last start."""
         said = r"service\.started .*port=(\d+)"
-        found = until("the sidecar says its port", lambda: re.search(said, process.log.read_text()))
-        return Page(f"http://127.0.0.1:{found[1]}")
+        found = until("the sidecar says its port", lambda: re.findall(said, process.log.read_text()))
+        return Page(f"http://127.0.0.1:{found[-1]}")
 
     def stop(self) -> None:
         for process in self.running:
