@@ -11,7 +11,7 @@ import pytest
 
 from p33_sidecar.cli import docs
 from p33_sidecar.store import keys
-from tests.cli.conftest import Tool, environment, take, world_of
+from tests.cli.conftest import KEY, Tool, environment, take, world_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -78,6 +78,22 @@ def test_every_command_that_is_written_down_exists() -> None:
         assert told(page, r"`p33 ledger ([a-z-]+)") <= ledgers, page
         assert told(page, r"(?:\.venv/bin/|`)p33 ([a-z][a-z-]+)") <= listed | PIPELINES, page
         assert all(importlib.util.find_spec(name) for name in told(page, r"python -m (p33_[\w.]+)")), page
+
+
+def test_the_example_of_an_apply_layer_runs(redis_url: str) -> None:
+    """The dozen lines of docs/apply-layer.md, on a real permit: taken and sent once, then refused by name."""
+    world, sent = world_of(redis_url).open_books(), []
+    assert world.ask(plan_id="a") == "ALLOW 0.028"
+    world.redis.set(keys.governor_permit("a"), '{"granted":true}')
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "apply-layer.md").read_text(), re.DOTALL)
+    assert '"redis://localhost:6379/0"' in example
+    given = {"KEY": KEY.encode(), "plan_id": "a", "symbol": "BTCUSDT", "stream_id": "0-1", "block": sent.append,
+             "send": lambda **order: sent.append(order)}
+    for _ in range(2):
+        exec(example.replace("redis://localhost:6379/0", redis_url), given)
+    world.close()
+    assert (sent[0]["side"], sent[0]["quantity"], sent[0]["reduce_only"]) == ("SELL", "0.028", True)
+    assert sent[1:] == ["already_consumed"]
 
 
 def documented() -> dict[str, set[str]]:
