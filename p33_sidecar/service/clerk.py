@@ -26,6 +26,7 @@ FILTERS_RETRY_MS = 5_000
 UNKNOWN_SYMBOL_APART_MS = 60_000
 KEEP_RECORDS_MS = 14 * 86_400_000
 TRIM_EVERY_MS = 600_000
+HALTS_EVERY_MS = 2_000
 KEEP_ORDERS_MS = 14 * 86_400_000
 FORGET_EVERY_MS = 3_600_000
 CLOCKS_APART_MS = 3_600_000
@@ -39,7 +40,7 @@ class Clerk:
                  clock: ServerClock, hooks: Hooks) -> None:
         self.exchange, self.positions, self.books = exchange, positions, books
         self.memory, self.clock, self.hooks = memory, clock, hooks
-        self._filters_tried_ms = self._trimmed_ms = 0
+        self._filters_tried_ms = self._trimmed_ms = self._halts_read_ms = 0
         self.fates = Fates(exchange, books, memory, clock, hooks)
         self._durable_checked_ms = 0
         self._forget_ms = 0
@@ -48,7 +49,7 @@ class Clerk:
     def step(self) -> None:
         """One turn over everything that is due."""
         now_ms = self.clock.now_ms()
-        self.memory.halts = switches.halts_of(self.positions.redis, self.memory.scope)
+        self._halts(now_ms)
         self.memory.canary_ok_ms = canary.last_ok_ms(self.positions.redis)
         if self.memory.durable is None or now_ms - self._durable_checked_ms > 60_000:
             self.memory.durable, self._durable_checked_ms = is_durable(self.positions.redis), now_ms
@@ -56,6 +57,13 @@ class Clerk:
         self.fates.step()
         self._trim(now_ms)
         self._forget(now_ms)
+
+    def _halts(self, now_ms: int) -> None:
+        """For the page: the global switch at every turn, those of hundreds of symbols now and then."""
+        memory, store = self.memory, self.positions.redis
+        due = not 0 <= now_ms - self._halts_read_ms < HALTS_EVERY_MS
+        if due or switches.is_halted(store) != ("" in memory.halts):
+            memory.halts, self._halts_read_ms = switches.halts_of(store, memory.scope), now_ms
 
     # -- filters ----------------------------------------------------------------------------------------------
 

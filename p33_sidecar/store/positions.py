@@ -6,6 +6,7 @@ A snapshot is never overwritten by an older one, and one that contradicts an ope
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 import redis
@@ -155,6 +156,7 @@ def snapshot_row(snapshot: Snapshot) -> list:
     return [snapshot.symbol, str(ts_ms), amt, values]
 
 
+@lru_cache(maxsize=8)
 def iso(ms: int) -> str:
-    """UTC, ISO 8601, with milliseconds."""
+    """UTC, ISO 8601, with milliseconds. All snapshots of a poll have the same time."""
     return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ms % 1000:03d}Z"

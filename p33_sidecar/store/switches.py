@@ -55,6 +55,12 @@ def halts(client: redis.Redis) -> dict[str, dict]:
     return found
 
 
+def is_halted(client: redis.Redis) -> bool:
+    """Whether everything is halted."""
+    with store_errors():
+        return client.exists(keys.HALT) > 0
+
+
 def halts_of(client: redis.Redis, symbols: Iterable[str]) -> dict[str, dict]:
     """Like `halts`, of these symbols and the global one only: one cheap question as long as nothing is halted."""
     with store_errors():
