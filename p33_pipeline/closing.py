@@ -1,6 +1,8 @@
 """The demo's last act: a Dagster run over what just happened, and where its report lies.
 
-    python -m p33_pipeline.closing HISTORY HOME     (settings of the stack in the environment)
+    python -m p33_pipeline.closing HISTORY HOME [DAY]     (settings of the stack in the environment)
+
+Without a day the present one is archived first; a day that is named is one of an archive that stands.
 
 Exit codes: 0 the runs succeeded, 1 one failed (its sentence on stderr). Findings are no failure: the demo plants some.
 """
@@ -24,12 +26,12 @@ def main(arguments: list[str]) -> int:
     """Archive, audit and report the present day. Returns the exit code."""
     warnings.simplefilter("ignore")
     from p33_pipeline.build import build_defs
-    history, home = arguments
+    history, home, *day = arguments
     os.environ.update(prepared(Path(home), os.environ))
     defs = build_defs(p33=P33(overrides={"P33_HISTORY_URL": history}))
-    today = day_key(time.time_ns() // 1_000_000)
+    today = [("archive_now", None), ("report_day", day_key(time.time_ns() // 1_000_000))]
     with dg.DagsterInstance.get() as instance:
-        for job, partition in (("archive_now", None), ("report_day", today)):
+        for job, partition in [("report_day", day[0])] if day else today:
             result = defs.resolve_job_def(job).execute_in_process(
                 partition_key=partition, instance=instance, raise_on_error=False)
             if not result.success:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from p33_pipeline.serve import history_url
+from p33_pipeline.audit.audit import audit
+from p33_pipeline.history import History, place_at
+from p33_pipeline.serve import DAY_MS, history_url, write_week
+from p33_sidecar.core.model import Policy
+from tests.pipeline.engine.conftest import BEGIN_MS
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "deployment" / "dagster").glob("*.yaml"))
@@ -30,12 +34,21 @@ def test_the_closing_run_says_where_its_report_lies(p33, tmp_path):
 
 
 def test_the_newest_demo_is_shown_unless_a_history_is_named(tmp_path):
-    """The setting wins; without any demo the default."""
-    assert history_url({}, tmp_path) == str(tmp_path / "history")
+    """The setting wins; without any demo a week is generated."""
+    assert history_url({}, tmp_path) == str(tmp_path / "history" / "week")
     for name in ("demo-20260125T000000Z", "demo-20260126T000000Z"):
         (tmp_path / "history" / name).mkdir(parents=True)
     assert history_url({}, tmp_path).endswith("demo-20260126T000000Z")
     assert history_url({"P33_HISTORY_URL": "/elsewhere"}, tmp_path) == "/elsewhere"
+
+
+def test_the_generated_week_is_worth_looking_at(tmp_path):
+    """Every day has its verdicts, its breaks and its findings."""
+    history = History(place_at(str(tmp_path)))
+    write_week(history, begin_ms=BEGIN_MS)
+    for day in (0, 6):
+        found = audit(history, from_ms=BEGIN_MS + day * DAY_MS, to_ms=BEGIN_MS + (day + 1) * DAY_MS, policy=Policy())
+        assert found.counts["verdicts"] > 5 and found.breaks and found.flow and found.sources
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
