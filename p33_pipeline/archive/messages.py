@@ -6,6 +6,7 @@ like any other and becomes a finding. So is a quantity with more digits than the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
@@ -145,6 +146,7 @@ class _Step(msgspec.Struct, gc=False):
 _DECISION, _TAKING, _POLL, _BOOKING, _EVENT, _REJECTED = (
     msgspec.json.Decoder(kind) for kind in (_Decision, _Taking, _Poll, _Booking, _Event, _Rejected))
 _STEPS = msgspec.json.Decoder(list[_Step])
+_SIMPLE = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -168,9 +170,8 @@ def _taking(fields: Fields) -> Row:
 
 def _poll(fields: Fields) -> Row:
     r = _known(_POLL.decode(fields["json"]))
-    positions = [{"symbol": p.symbol, "position_amt": _amount(p.position_amt), "side": p.side,
-                  "entry_price": _fitting(p.entry_price), "mark_price": _fitting(p.mark_price),
-                  "update_time": p.update_time_ms} for p in r.positions]
+    positions = [(p.symbol, _amount(p.position_amt), p.side, _price(p.entry_price), _price(p.mark_price),
+                  p.update_time_ms) for p in r.positions]
     return (fields.get("poll_id", ""), r.outcome, r.detail, r.requested_ms, r.received_ms, positions,
             sorted(r.bad_rows), r.scope)
 
@@ -199,8 +200,8 @@ def _plan(fields: Fields) -> Row:
 
 def _result(fields: Fields) -> Row:
     result = result_of(fields)
-    orders = [{"key": o.names[0], "order_id": o.order_id, "side": o.side, "executed_qty": _checked(o.executed_qty),
-               "settled": o.settled, "reduce_only": o.reduce_only} for o in result.reports]
+    orders = [(o.names[0], o.order_id, o.side, text(_checked(o.executed_qty)), o.settled, o.reduce_only)
+              for o in result.reports]
     would = fields.get("would_execute", "").strip().lower() in ("true", "1", "yes")
     return (result.plan_id, result.symbol, fields.get("decision", ""), fields.get("error", ""), _refusal(fields),
             result.executed, would, orders)
@@ -210,7 +211,8 @@ DECODERS: Final[dict[str, Callable[[Fields], Row]]] = {
     "decisions": _decision, "taken": _taking, "snapshots": _poll, "ledger": _booking, "events": _event,
     "rejected": _rejected, "plans": _plan, "results": _result,
 }
-"""Table to decoder: the values of the table's columns, in their order; amounts as text, times as ms."""
+"""Table to decoder: the values of the table's columns, in their order; amounts as text, times as ms, structs as tuples.
+"""
 
 
 def raw_of(table: str, fields: Fields) -> str:
@@ -234,8 +236,8 @@ def _refusal(fields: Fields) -> str:
         return ""
 
 
-def _amount(written: str | None) -> Decimal | None:
-    return None if written is None else _checked(parse(written))
+def _amount(written: str | None) -> str | None:
+    return None if written is None else text(_checked(parse(written)))
 
 
 def _checked(value: Decimal) -> Decimal:
@@ -256,13 +258,10 @@ def fits(value: Decimal) -> bool:
 
 def _price(written: str) -> str | None:
     """A price only colours a finding: one that does not fit is left out, and stays in `raw`."""
-    price = _fitting(written)
-    return None if price is None else text(price)
-
-
-def _fitting(written: str) -> Decimal | None:
+    if len(written) <= AMOUNT.scale and _SIMPLE.fullmatch(written):
+        return written
     try:
         price = parse(written)
     except ValueError:
         return None
-    return price if fits(price) else None
+    return text(price) if fits(price) else None

@@ -55,12 +55,29 @@ def _columns(table: Table, rows: list[tuple[Any, ...]]) -> list[pa.Array]:
 def _array(values: list[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
     if isinstance(values, pa.Array):
         return values
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        return _lists(values, kind)
     if kind == AMOUNT:
         return pa.array(values, pa.string()).cast(kind)
     array = pa.array(values, kind)
     if pa.types.is_timestamp(kind) and (pc.max(array.cast(pa.int64())).as_py() or 0) > LATEST_MS:
         raise ValueError("not a time")
     return array
+
+
+def _lists(values: list[list[tuple[Any, ...]] | None], kind: pa.ListType) -> pa.Array:
+    """Lists of structs, column by column: the structs of all rows at once. A row without a list has none."""
+    inner = kind.value_type
+    fields = [inner.field(index) for index in range(inner.num_fields)]
+    offsets, structs = [0], []
+    for value in values:
+        structs += value or ()
+        offsets.append(len(structs))
+    columns = list(zip(*structs, strict=True)) if structs else [()] * len(fields)
+    arrays = [_array(list(column), field.type) for column, field in zip(columns, fields, strict=True)]
+    missing = pa.array([value is None for value in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(arrays, fields=fields),
+                                    type=kind, mask=missing)
 
 
 def _row_or_empty(table: Table, row: tuple[Any, ...], problems: list[str | None], index: int) -> tuple[Any, ...]:

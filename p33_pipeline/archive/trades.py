@@ -67,7 +67,7 @@ class TradeArchiver:
                     count, reach = self._symbol(symbol, reached.get(symbol), since_ms)
                 except ExchangeUnavailable as error:
                     if NO_SUCH_SYMBOL in error.detail:
-                        log.warning("trades.unknown_symbol", extra={"fields": {"symbol": symbol}})
+                        log.info("trades.unknown_symbol", extra={"fields": {"symbol": symbol}})
                         continue
                     raise SourceUnavailable(
                         f"the exchange gave no trades of {symbol} ({error}): nothing was lost; see that the key may "
