@@ -65,9 +65,12 @@ class Bookkeeper:
         return done
 
     def _be_idle(self, block_ms: int | None) -> None:
-        self.openings.step(self.cursor)
-        self.gaps.step()
-        self.views.step()
+        try:
+            self.openings.step(self.cursor)
+            self.gaps.step()
+            self.views.step()
+        except Wrecked as wrecked:
+            self.views.set_aside(wrecked.symbol)
         if block_ms:
             self.stream.wait(self.cursor, block_ms=min(block_ms, self._longest_wait_ms()))
 
@@ -112,8 +115,8 @@ class Bookkeeper:
                                          mark.seen_ms, mark.client_id)
                                for key, _, mark in self.store.marks(symbol) if mark and not mark.settled)
                 self.store.change(Change(symbol=symbol, ver=lines[symbol].ver, unsettled=orders))
-            except Wrecked:
-                self.views.set_aside(symbol)
+            except Wrecked as wrecked:
+                self.views.set_aside(wrecked.symbol)
 
     def _line(self, symbol: str) -> BookLine:
         return self.memory.books.get(symbol, NO_LINE).line
@@ -133,8 +136,8 @@ class Bookkeeper:
                     self.cursor = after
                     return True
                 self.memory.keep_book(result.symbol, self.store.line(result.symbol))
-            except Wrecked:
-                self.views.set_aside(result.symbol)
+            except Wrecked as wrecked:
+                self.views.set_aside(wrecked.symbol)
             if self.stream.cursor() != self.cursor:
                 return False
         return False
@@ -170,8 +173,8 @@ class Bookkeeper:
             try:
                 if not self._settle(order, state):
                     self.memory.reread_books.set()
-            except Wrecked:
-                self.views.set_aside(order.symbol)
+            except Wrecked as wrecked:
+                self.views.set_aside(wrecked.symbol)
             done += 1
         return done
 

@@ -30,11 +30,11 @@ _PAGE = 500
 
 
 class Wrecked(Exception):
-    """A key of one symbol holds what cannot be read. `key` names it."""
+    """A key of one symbol holds what cannot be read."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, symbol: str, key: str) -> None:
         super().__init__(f"{key} cannot be read")
-        self.key = key
+        self.symbol, self.key = symbol, key
 
 
 class Views(NamedTuple):
@@ -62,7 +62,7 @@ class BookStore:
         """Raises Wrecked for a book that cannot be read."""
         found = self.lines([symbol])[symbol]
         if found is None:
-            raise Wrecked(keys.book(symbol))
+            raise Wrecked(symbol, keys.book(symbol))
         return found
 
     def lines(self, symbols: Iterable[str]) -> dict[str, BookLine | None]:
@@ -85,14 +85,14 @@ class BookStore:
                 reply = scripts.run(self.redis, "known", [keys.orders(symbol), keys.book(symbol)], names)
             except redis.ResponseError as error:
                 if "WRONGTYPE" in str(error):
-                    raise Wrecked(keys.orders(symbol)) from error
+                    raise Wrecked(symbol, keys.orders(symbol)) from error
                 raise
         horizon, pairs = reply[0], zip(reply[1::2], reply[2::2], strict=True)
         try:
             found = {name: (key, msgspec.json.decode(mark, type=OrderMark))
                      for name, (key, mark) in zip(names, pairs, strict=True) if mark}
         except msgspec.MsgspecError as error:
-            raise Wrecked(keys.orders(symbol)) from error
+            raise Wrecked(symbol, keys.orders(symbol)) from error
         return int(horizon) if horizon.isdigit() else 0, found
 
     def marks(self, symbol: str) -> Iterator[tuple[str, str, OrderMark | None]]:
@@ -107,7 +107,7 @@ class BookStore:
                         yield key, raw, _mark(raw)
             except redis.ResponseError as error:
                 if "WRONGTYPE" in str(error):
-                    raise Wrecked(keys.orders(symbol)) from error
+                    raise Wrecked(symbol, keys.orders(symbol)) from error
                 raise
 
     def unsettled(self) -> list[Unsettled]:
@@ -134,7 +134,7 @@ class BookStore:
                                 [operation(change, self.stream), keys.LEDGER_TTL_MS, keys.PLAN_TTL_MS])
         if reply[0] == "wrong_type":
             if reply[1] in (keys.book(change.symbol), keys.orders(change.symbol)):
-                raise Wrecked(reply[1])
+                raise Wrecked(change.symbol, reply[1])
             raise redis.ResponseError(f"{reply[1]} holds another type of value: nothing can be booked")
         return reply[1] if reply[0] == "booked" else None
 

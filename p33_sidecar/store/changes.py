@@ -112,5 +112,6 @@ def operation(change: Change, stream: str) -> bytes:
 
 
 def mark_json(mark: OrderMark) -> str:
-    """What is booked of an order, its quantity as canonical text."""
-    return _ENCODE(msgspec.to_builtins(mark) | {"booked_qty": text(mark.booked_qty)}).decode()
+    """What is booked of an order: its quantity as canonical text, and nothing that says nothing."""
+    told = {name: value for name, value in msgspec.to_builtins(mark).items() if value}
+    return _ENCODE(told | {"booked_qty": text(mark.booked_qty), "settled": mark.settled}).decode()

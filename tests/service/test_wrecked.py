@@ -129,6 +129,20 @@ def test_orders_of_another_type_are_noticed_without_a_result(opened: Keeping) ->
     assert (opened.amt(), opened.line().tampered) == ("1", "")
 
 
+def test_a_book_that_cannot_be_opened_stands_in_nobody_elses_way(redis_url: str) -> None:
+    """Something else lies where its first book would be: set aside and denied, the other symbol's book is opened."""
+    keeping = Keeping(redis_url, scope="BTCUSDT TRXUSDT")
+    keeping.redis.set(keys.book("BTCUSDT"), "x")
+    keeping.redis.set(keys.orders("TRXUSDT"), "x")
+    for _ in range(4):
+        keeping.opened("0.038", TRXUSDT="120", SOLUSDT="1")
+        keeping.memory.scope = frozenset({"BTCUSDT", "TRXUSDT", "SOLUSDT"})
+    assert ("could not be read" in keeping.line().tampered, keeping.line().book) == (True, None)
+    assert ("could not be read" in keeping.line("TRXUSDT").tampered, keeping.line("TRXUSDT").book) == (True, None)
+    assert keeping.amt("SOLUSDT") == "1"
+    keeping.close()
+
+
 # -- verdicts ------------------------------------------------------------------------------------------------
 
 
