@@ -37,7 +37,10 @@ PATIENCE_MS: Final = 1000
 """How long one answer of Redis is waited for."""
 MOVED_TRIES: Final = 20
 POLLS_MS: Final = (2, 2, 4, 8, 16, 25)
-"""Between two looks at the Governor's key, whose writer wakes nobody; the last holds on."""
+"""Between two looks while only the Governor's permit is missing, whose writer wakes nobody; the last holds on."""
+BLOCK_MS: Final = 50
+"""How long the stream is waited for at a time. An idle server ends a blocking read late, by up to 100 ms (its `hz`)."""
+GOVERNORS: Final = frozenset({Refusal.MISSING_GOVERNOR_PERMIT, Refusal.GOVERNOR_DENIED})
 
 ENDS: Final = frozenset({
     Refusal.REDIS_UNAVAILABLE, Refusal.ALREADY_CONSUMED, Refusal.HALTED, Refusal.RECONCILE_HOLD_ACTIVE,
@@ -115,7 +118,6 @@ class Gate:
 
     def close(self) -> None:
         """Close the connection."""
-        self._takings.close()
         self._link.close()
 
     def take(self, plan_id: str, symbol: str, *, entry_ms: int, wait_ms: int = WAIT_MS, token: str = "",
@@ -140,26 +142,29 @@ class Gate:
     def _ask(self, question: _Question, wait_ms: int) -> Taken | Free | Refused:
         plan_id_of(question.plan_id), symbol_of(question.symbol)
         started_ns = time.monotonic_ns()
-        waited_ms = looks = 0
+        waited_ms = polls = 0
         try:
-            answer = self._try(question)
+            reading = self._takings.read(question.plan_id, question.symbol)
+            answer = self._answer(question, reading)
             while isinstance(answer, Refused) and not answer.final and waited_ms < wait_ms and not self._stopping():
-                pause_ms = POLLS_MS[min(looks, len(POLLS_MS) - 1)]
-                answer = self._try(question, after_ms=min(pause_ms, wait_ms - waited_ms))
-                looks += 1
+                polls = polls + 1 if _only_the_governor_is_awaited(question, reading, answer) else 0
+                reading = self._next(question, polls, wait_ms - waited_ms)
+                answer = self._answer(question, reading)
                 waited_ms = (time.monotonic_ns() - started_ns) // 1_000_000
         except StoreUnavailable as error:
             answer = Refused(Refusal.REDIS_UNAVAILABLE, detail=str(error))
         return msgspec.structs.replace(answer, waited_ms=waited_ms)
 
-    def _try(self, question: _Question, *, after_ms: int = 0) -> Taken | Free | Refused:
-        """One look at everything, and the taking if nothing speaks against it; again where it moved in between.
+    def _next(self, question: _Question, polls: int, left_ms: int) -> Reading:
+        """The next look: after a pause where nobody would wake us, else with the next verdict."""
+        if not polls:
+            return self._takings.read_next(question.plan_id, question.symbol, at_most_ms=min(BLOCK_MS, left_ms))
+        time.sleep(min(POLLS_MS[min(polls, len(POLLS_MS)) - 1], left_ms) / 1000)
+        return self._takings.read(question.plan_id, question.symbol)
 
-        `after_ms`: the look waits for the next verdict, but no longer than that.
-        """
-        reading = self._takings.read_next(question.plan_id, question.symbol, at_most_ms=after_ms) if after_ms else None
+    def _answer(self, question: _Question, reading: Reading) -> Taken | Free | Refused:
+        """What was read, judged, and taken if nothing speaks against it; read again where it moved in between."""
         for _ in range(MOVED_TRIES):
-            reading = reading or self._takings.read(question.plan_id, question.symbol)
             if reading.mark is not None:
                 return self._first_answer(question, reading.mark)
             judged = judge(reading, question, keys=self._keys, venue=self._venue)
@@ -168,7 +173,7 @@ class Gate:
                 return judged
             if answer := self._settle(question, reading, judged):
                 return answer
-            reading = None
+            reading = self._takings.read(question.plan_id, question.symbol)
         return Refused(Refusal.MISSING_P33_PERMIT, detail="the permits kept changing", final=False)
 
     def _settle(self, question: _Question, reading: Reading, permit: Permit | None) -> Taken | Free | Refused | None:
@@ -225,6 +230,11 @@ class _Question(msgspec.Struct, frozen=True):
     intent: Intent | None
 
 
+def _only_the_governor_is_awaited(question: _Question, reading: Reading, refused: Refused) -> bool:
+    """Whether ours is there, or not asked for: its record has woken us and will not again."""
+    return refused.refusal in GOVERNORS and (reading.permit is not None or not question.both)
+
+
 class _Governor(msgspec.Struct):
     """The Governor's permit. One that says when it was issued may be an answer to an earlier publication."""
 
@@ -272,14 +282,14 @@ def _judge_ours(reading: Reading, question: _Question, keys: tuple[bytes, ...], 
         return Refused(Refusal.MISSING_P33_PERMIT, detail=f"an earlier denial: {permit.reason}", final=False)
     if not permit.allow:
         return Refused(Refusal.P33_DENIED, reason=permit.reason)
-    wrong = next((refusal for refusal, is_wrong in (
-        (Refusal.EXPIRED_PERMIT, reading.now_ms >= permit.expires_ms),
-        (Refusal.PLAN_MISMATCH, permit.plan_id != question.plan_id),
-        (Refusal.SYMBOL_MISMATCH, permit.symbol != question.symbol),
-        (Refusal.VENUE_MISMATCH, permit.venue != venue),
-        (Refusal.INVALID_QUANTITY, not _closes(permit)),
-    ) if is_wrong), None)
-    return permit if wrong is None else Refused(wrong, final=False)
+    for wrong, holds in ((Refusal.EXPIRED_PERMIT, reading.now_ms >= permit.expires_ms),
+                         (Refusal.PLAN_MISMATCH, permit.plan_id != question.plan_id),
+                         (Refusal.SYMBOL_MISMATCH, permit.symbol != question.symbol),
+                         (Refusal.VENUE_MISMATCH, permit.venue != venue),
+                         (Refusal.INVALID_QUANTITY, not _closes(permit))):
+        if holds:
+            return Refused(wrong, final=False)
+    return permit
 
 
 def _closes(permit: Permit) -> bool:

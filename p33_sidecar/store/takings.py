@@ -71,10 +71,6 @@ class Takings:
         self._link, self._redis, self._patience_ms = link, link.redis, patience_ms
         self._seen_id = b"0-0"
 
-    def close(self) -> None:
-        """End the connection."""
-        self.line.close()
-
     def read(self, plan_id: str, symbol: str) -> Reading:
         """Everything a client judges by, in one step and one round trip; also where the decisions end, so that none
         after them is slept through."""

@@ -21,22 +21,28 @@ DEADLINE_S = 45.0
 class Waiting:
     """A take on a thread of its own; `answer()` is what it came to."""
 
-    def __init__(self, gate, *, entry_ms: int = 0) -> None:
+    def __init__(self, hand: Hand, gate, *, entry_ms: int = 0) -> None:
+        self._hand, self._looks = hand, looks(hand)
         self._said: list[Taken | Refused] = []
         self._thread = threading.Thread(
             target=lambda: self._said.append(gate.take(PLAN, SYMBOL, entry_ms=entry_ms, wait_ms=LONG_MS)), daemon=True)
         self.began_s = time.monotonic()
         self._thread.start()
 
-    def begun(self, hand: Hand) -> Waiting:
-        """Once it is known to wait: it has looked, and blocks on the stream."""
-        until(lambda: hand.redis.info("clients")["blocked_clients"])
+    def begun(self) -> Waiting:
+        """Once it is known to have looked, and so to wait."""
+        until(lambda: looks(self._hand) > self._looks)
         return self
 
     def answer(self) -> Taken | Refused:
         self._thread.join(DEADLINE_S)
         assert self._said, "it still waits"
         return self._said[0]
+
+
+def looks(hand: Hand) -> int:
+    """How many scripts the server has run."""
+    return hand.redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -48,7 +54,7 @@ def until(holds: Callable[[], object]) -> None:
 
 def test_i02_both_permits_appear_900_ms_after_the_wait_began(hand: Hand, gate):
     """I02: the wait is for both, in whatever order they come."""
-    waiting = Waiting(gate).begun(hand)
+    waiting = Waiting(hand, gate).begun()
     until(lambda: time.monotonic() - waiting.began_s > 0.9)
     permit = hand.allow()
     hand.govern()
@@ -60,7 +66,7 @@ def test_i02_both_permits_appear_900_ms_after_the_wait_began(hand: Hand, gate):
 def test_the_governors_permit_last_is_found_without_a_wake_up(hand: Hand, gate):
     """Nobody records the Governor's verdict: its key is looked at in short intervals."""
     hand.allow()
-    waiting = Waiting(gate).begun(hand)
+    waiting = Waiting(hand, gate).begun()
     hand.govern()
     assert isinstance(waiting.answer(), Taken)
 
@@ -68,7 +74,7 @@ def test_the_governors_permit_last_is_found_without_a_wake_up(hand: Hand, gate):
 def test_other_plans_verdicts_do_not_end_the_wait(hand: Hand, gate):
     """A wake-up for somebody else is no answer."""
     hand.govern()
-    waiting = Waiting(gate).begun(hand)
+    waiting = Waiting(hand, gate).begun()
     for number in range(20):
         hand.deny(f"other-{number}", "TRXUSDT")
     hand.allow()
@@ -89,7 +95,7 @@ ENDS: tuple[tuple[str, Callable[[Hand], object]], ...] = (
 @pytest.mark.parametrize(("named", "happens"), ENDS, ids=[name for name, _ in ENDS])
 def test_what_no_waiting_mends_ends_it_early(hand: Hand, gate, named: str, happens: Callable[[Hand], object]):
     """A denial, a kill switch, a hold, a permit that ended: said at once, not after the wait."""
-    waiting = Waiting(gate).begun(hand)
+    waiting = Waiting(hand, gate).begun()
     happens(hand)
     answer = waiting.answer()
     assert isinstance(answer, Refused)
@@ -107,7 +113,7 @@ def test_bounded(gate):
 def test_a_process_that_stops_does_not_wait_on(hand: Hand, new_gate):
     """SIGTERM while waiting: the last answer stands, and is no final one."""
     stop = threading.Event()
-    waiting = Waiting(new_gate(stopping=stop.is_set)).begun(hand)
+    waiting = Waiting(hand, new_gate(stopping=stop.is_set)).begun()
     stop.set()
     answer = waiting.answer()
     assert isinstance(answer, Refused) and not answer.final
@@ -120,7 +126,7 @@ def test_t15_an_old_denial_is_no_answer_to_a_new_publication(hand: Hand, gate):
     entry_ms = hand.now_ms()
     refused = gate.take(PLAN, SYMBOL, entry_ms=entry_ms, wait_ms=0)
     assert (refused.named, refused.final) == ("missing_p33_permit", False)
-    waiting = Waiting(gate, entry_ms=entry_ms).begun(hand)
+    waiting = Waiting(hand, gate, entry_ms=entry_ms).begun()
     permit = hand.allow()
     answer = waiting.answer()
     assert isinstance(answer, Taken) and answer.permit == permit and permit.nonce != old.nonce
@@ -131,7 +137,7 @@ def test_t15_a_governors_denial_of_before_is_waited_through(hand: Hand, gate):
     hand.allow()
     entry_ms = hand.now_ms()
     hand.govern(value=f'{{"granted":false,"issued_ms":{entry_ms - 8_000}}}')
-    waiting = Waiting(gate, entry_ms=entry_ms).begun(hand)
+    waiting = Waiting(hand, gate, entry_ms=entry_ms).begun()
     hand.govern(value=f'{{"granted":true,"issued_ms":{entry_ms + 1}}}')
     assert isinstance(waiting.answer(), Taken)
 
@@ -141,7 +147,7 @@ def test_t15_a_permit_that_ended_before_this_publication_is_waited_through(hand:
     hand.govern()
     hand.allow(issued_ms=hand.now_ms() - 8_000)
     hand.redis.delete(keys.open_permit(SYMBOL))
-    waiting = Waiting(gate, entry_ms=hand.now_ms()).begun(hand)
+    waiting = Waiting(hand, gate, entry_ms=hand.now_ms()).begun()
     permit = hand.allow()
     answer = waiting.answer()
     assert isinstance(answer, Taken) and answer.permit == permit
@@ -170,6 +176,6 @@ def test_t19_a_forgery_is_reported_and_the_real_permit_taken(hand: Hand, new_gat
     refused = gate.take(PLAN, SYMBOL, entry_ms=0, wait_ms=80)
     assert (refused.named, refused.waited_ms >= 80) == (named, True)
     assert reported == [Forgery(PLAN, SYMBOL, Refusal(named))]
-    waiting = Waiting(gate).begun(hand)
+    waiting = Waiting(hand, gate).begun()
     hand.allow()
     assert isinstance(waiting.answer(), Taken)
