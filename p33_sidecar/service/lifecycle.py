@@ -64,7 +64,7 @@ class Sidecar:
 
     def wait_for_store(self, *, patience_s: float = STORE_PATIENCE_S) -> None:
         """Wait until Redis answers. Raises StoreUnavailable after `patience_s`."""
-        link, deadline = self._link("start"), time.monotonic() + patience_s
+        link, deadline, said = self._link("start"), time.monotonic() + patience_s, ""
         while not self.memory.stopping.is_set():
             try:
                 with store_errors():
@@ -75,9 +75,10 @@ class Sidecar:
                     recall(link, self.memory, self.clock)
                 link.close()
                 return
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 if time.monotonic() >= deadline:
                     raise
+                said = self._say_once("start", said, f"store: {error}")
                 self.memory.stopping.wait(0.25)
 
     def _try_rights(self, link: Link) -> None:

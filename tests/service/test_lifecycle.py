@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -258,6 +259,23 @@ def test_kill_9_at_any_time_leaves_one_verdict_a_plan(house: House) -> None:
     house.start(ready=False)
     until("all are answered", lambda: house.redis.xlen(keys.DECISIONS) >= len(plans))
     _each_has_one_verdict(house, plans)
+
+
+@pytest.mark.parametrize("terminated", [False, True], ids=["patience is over", "SIGTERM"])
+def test_start_without_redis(tmp_path: Path, terminated: bool) -> None:
+    """Exit code 69 when its patience (30 s, here less) is over; stopped before that, 0. It says what it waits for."""
+    patience_s = PATIENCE_S if terminated else 0.5
+    program = ("from functools import partialmethod\nfrom p33_sidecar.service import lifecycle, main\n"
+               "assert lifecycle.STORE_PATIENCE_S == 30\nwait = lifecycle.Sidecar.wait_for_store\n"
+               f"lifecycle.Sidecar.wait_for_store = partialmethod(wait, patience_s={patience_s})\nmain.main()")
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
+           "REDIS_URL": f"unix://{tmp_path}/nobody.sock", "P33_METRICS_PORT": "0"}
+    with (tmp_path / "log").open("w+") as log, subprocess.Popen(
+            [sys.executable, "-c", program], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
+        until("it says so", lambda: "nobody.sock" in (tmp_path / "log").read_text())
+        if terminated:
+            process.terminate()
+        assert process.wait(PATIENCE_S) == (0 if terminated else 69)
 
 
 def _each_has_one_verdict(house: House, plans: list[str]) -> None:
