@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from p33_sidecar.core.checks import CHECKS
 from p33_sidecar.rehearsal.server import EmbeddedServer
 from tests.cli.conftest import Answer, Tool, environment, take, world_of
 from tests.service.world import PLANS
@@ -140,7 +141,7 @@ def test_explain_shows_every_check_of_a_denial(ask: Tool) -> None:
     assert said.code == 0
     assert "decides" in line_with(said, "no_permit_outstanding")
     (verdict,) = ask("explain", "p-second", "--json").json["verdicts"]
-    assert len(verdict["record"]["checks"]) == 20
+    assert len(verdict["record"]["checks"]) == len(CHECKS)
     assert {"name", "pass", "value", "threshold", "margin"} <= set(verdict["record"]["checks"][0])
     assert verdict["differ"] == [{
         "check": "no_permit_outstanding", "needed": verdict["differ"][0]["needed"], "proven": True, "then": "ALLOW"}]

@@ -48,6 +48,15 @@ def signed(members: dict[str, Any], key: bytes) -> bytes:
     return body + b',"sig":"' + hmac.new(key, body, hashlib.sha256).hexdigest().encode() + b'"}'
 
 
+def words(value: Any) -> list[str]:
+    """Every text anywhere in a JSON value."""
+    if isinstance(value, dict):
+        return [word for item in value.values() for word in words(item)]
+    if isinstance(value, list):
+        return [word for item in value for word in words(item)]
+    return [value] if isinstance(value, str) else []
+
+
 class Outsider:
     """A producer of plans and results and a reader of everything, on one database."""
 

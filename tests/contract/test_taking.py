@@ -16,27 +16,29 @@ from typing import Any
 
 import pytest
 
-from tests.contract.client import Outsider, exact, signed, until, verified
+from tests.contract.client import Outsider, exact, signed, until, verified, words
 from tests.contract.conftest import KEY, House
 
 HOUSE = {"pool": 45, "positions": {"BTCUSDT": "0.038"},
          "plans": "quantum:apply.plan", "results": "quantum:apply.result",
          "P33_POLL_SEC": "0.5", "P33_COOLDOWN_SEC": "60", "P33_STALE_THRESHOLD_SEC": "30", "APPLY_MODE": "testnet",
-         "APPLY_PERMIT_WAIT_MS": "4000"}
+         "APPLY_PERMIT_WAIT_MS": "4000", "P33_PLAN_MAX_AGE_SEC": "300", "P33_PERMIT_TTL": "300"}
 PERMIT, GOVERNOR, TAKEN = "quantum:permit:p33:{}", "quantum:permit:{}", "quantum:p33:taken:{}"
 GRANTED = '{"granted":true,"by":"an outsider"}'
 
 
 @pytest.fixture(scope="module", autouse=True)
 def stack(house: House, out: Outsider) -> dict[str, Any]:
-    """Sidecar and Apply Layer; one plan closed by them; then the Apply Layer alone, with the books that are there."""
-    sidecar = house.start("p33-sidecar")
-    house.start("p33-apply", P33_INSTANCE="the-apply-layer")
+    """Sidecar and Apply Layer; one plan closed by them; then the Apply Layer alone, with the books that are there.
+
+    It is started once both permits are there, and finds the plan in the stream: nothing here depends on who is quicker.
+    """
+    sidecar, plan_id = house.start("p33-sidecar"), "f1a8d7f48713d5cf"
     until("books", lambda: all(out.ledger(symbol) for symbol in (*house.pool, "BTCUSDT")))
-    until("the Apply Layer reads", lambda: _group(out))
-    plan_id = "f1a8d7f48713d5cf"
     out.redis.set(GOVERNOR.format(plan_id), GRANTED, ex=600)
     out.plan("BTCUSDT", plan_id=plan_id)
+    out.permit(plan_id)
+    house.start("p33-apply", P33_INSTANCE="the-apply-layer")
     answer = out.answer(plan_id)
     until("booked", lambda: out.ledger("BTCUSDT")["last_known_amt"] == "0.01")
     return {"plan_id": plan_id, "answer": answer, "exit": sidecar.stop()}
@@ -86,18 +88,9 @@ class Offer:
         answer = self.out.answer(self.plan_id)
         assert (answer["decision"], answer["executed"], answer["symbol"]) == ("BLOCKED", "False", self.symbol)
         governors = {"missing_governor_permit", "governor_denied", "redis_unavailable"}
-        named = next(word for word in _words(answer["steps"]) if word in NAMES or word.startswith("p33_denied:"))
+        named = next(word for word in words(answer["steps"]) if word in NAMES or word.startswith("p33_denied:"))
         assert answer["error"] == ("missing_permit_or_redis" if named in governors else "missing_or_denied_p33_permit")
         return named
-
-
-def _words(value: Any) -> list[str]:
-    """Every text anywhere in a step."""
-    if isinstance(value, dict):
-        return [word for item in value.values() for word in _words(item)]
-    if isinstance(value, list):
-        return [word for item in value for word in _words(item)]
-    return [value] if isinstance(value, str) else []
 
 
 def denial(offer: Offer) -> bytes:
@@ -194,7 +187,7 @@ def test_a_plan_over_its_age_is_blocked_at_once(house: House, out: Outsider) -> 
     out.plan(offer.symbol, plan_id=offer.plan_id, timestamp="1769301008")
     answer = out.answer(offer.plan_id)
     assert (answer["decision"], answer["error"]) == ("BLOCKED", "missing_or_denied_p33_permit")
-    assert any("plan_expired" in word for word in _words(answer["steps"]))
+    assert any("plan_expired" in word for word in words(answer["steps"]))
 
 
 def test_the_close_that_went_through(house: House, out: Outsider, stack: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +38,8 @@ class Programs:
             "REDIS_URL": self.deployed.url(user), "P33_PLAN_STREAM": PLANS, "P33_RESULT_STREAM": RESULTS,
             "P33_EXCHANGE_URL": self.exchange.url, "BINANCE_API_KEY": self.exchange.api_key,
             "BINANCE_API_SECRET": self.exchange.api_secret, "P33_PERMIT_KEY": "k" * 32, "P33_POLL_SEC": "0.5",
-            "P33_COOLDOWN_SEC": "1", "APPLY_MODE": "testnet", "P33_METRICS_PORT": "0", "APPLY_METRICS_PORT": "0",
+            "P33_COOLDOWN_SEC": "1", "APPLY_MODE": "testnet", "APPLY_PERMIT_WAIT_MS": "20000",
+            "P33_METRICS_PORT": "0", "APPLY_METRICS_PORT": "0",
         } | more
 
     def start(self, name: str, module: str, user: str, **more: str) -> Process:
@@ -141,12 +144,23 @@ def test_the_operator_can_do_everything_p33_offers(programs: Programs) -> None:
     assert programs.p33("status", "--json").json["store"]["durable"] is True
 
 
+def test_the_pipeline_audits_with_its_own_rights(programs: Programs, tmp_path: Path) -> None:
+    """Archive, audit and report, as p33-audit runs them: exit code 2 would be "could not be done"."""
+    said = subprocess.run([sys.executable, "-m", "p33_pipeline.audit_command", "--last", "1h", "--json"],
+                          env=programs.environment(rights.PIPELINE, P33_HISTORY_URL=str(tmp_path / "history")),
+                          capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL)
+    assert said.returncode in (0, 1), said.stderr
+    assert json.loads(said.stdout)["summary"]
+
+
 def test_nobody_was_refused_anything(programs: Programs) -> None:
     """The server's own log of refusals is empty, and so is ours, after a restart of both programs too."""
     for process in programs.running:
         process.kill()
         process.start()
-    plan = PlanSource(programs.admin, stream=PLANS).publish(plan_of("BTCUSDT", "PARTIAL_50"))
+    plan = plan_of("BTCUSDT", "PARTIAL_50")
+    programs.admin.set(keys.governor_permit(plan.plan_id), '{"granted":true}', px=60_000)
+    PlanSource(programs.admin, stream=PLANS).publish(plan)
     programs.until("a result", lambda: any(
         fields.get("plan_id") == plan.plan_id for _, fields in programs.admin.xrange(RESULTS)))
     assert [c for c in programs.complaints() if not _is_setinfo(c)] == []
