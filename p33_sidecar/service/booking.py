@@ -156,16 +156,23 @@ class _Work:
             self.out.anomalies.append("late_result")
             self._record(LATE, report, ZERO, "late_result")
             return msgspec.structs.replace(contain_order(report, **told), settled=True)
-        if not self._is_contained(report, before):
+        if not self._is_contained(report, before, doubles):
             return self._fill(report, told)
         if before is None:
             self._record(CONTAINED, report, ZERO, None)
         return contain_order(report, **told)
 
-    def _is_contained(self, report: OrderReport, before: OrderMark | None) -> bool:
-        """Part of an opening balance: of the one to come, of one asked for after the result, or known to be."""
+    def _is_contained(self, report: OrderReport, before: OrderMark | None, doubles: tuple[OrderMark, ...]) -> bool:
+        """Part of an opening balance: of the one to come, of one asked for after the result, or known to be.
+
+        One that was also booked under another name is not: what is too much of it has to be taken back.
+        """
         book, source = self.line.book, self.source
-        if book is None or source.of_opening:
+        if book is None:
+            return True
+        if not all(double.contained for double in doubles):
+            return False
+        if source.of_opening:
             return True
         if before is None:
             return source.seen_ms < book.opened_ms <= source.now_ms

@@ -206,6 +206,18 @@ def test_a_result_older_than_the_opening_is_contained_in_it():
     assert ledger.tell(step(order_id="78"), at_ms=NOW_MS - 100).amt == Decimal("0.010")
 
 
+@pytest.mark.parametrize("before_and_after", [("by plan and step", "by id alone"), ("by id alone", "by plan and step")])
+def test_a_contained_order_booked_under_another_name_is_taken_back(before_and_after):
+    """Told under one name before the opening, under another after it, then under both: the opening had it all along."""
+    ledger = Ledger(opened_ms=NOW_MS - 100)
+    for naming, at_ms in zip(before_and_after, (NOW_MS - 101, NOW_MS), strict=True):
+        told, fields = NAMINGS[naming]
+        ledger.tell(told, at_ms=at_ms, **fields)
+    assert ledger.amt == Decimal("0.010")
+    assert ledger.tell(step(order_id="77")).amt == Decimal("0.038")
+    assert len(ledger.marks) == 1
+
+
 def test_t13_an_opening_from_a_clock_that_ran_ahead_contains_no_result():
     """As of an hour from now: results booked until then are fills."""
     assert Ledger(opened_ms=NOW_MS + 3_600_000).tell(step(order_id="77")).amt == Decimal("0.010")
