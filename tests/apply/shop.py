@@ -130,11 +130,10 @@ class Shop:
         return Entry(entry_id, plan_of(carried, entry_ms=int(entry_id.partition("-")[0])), again)
 
     def allowed(self, plan_id: str = PLAN, symbol: str = SYMBOL, **more) -> Entry:
-        """A plan with both its permits."""
-        entry = self.publish(plan_id, symbol)
+        """A plan with both its permits, which are there before anybody can read it."""
         self.hand.govern(plan_id)
         self.hand.allow(plan_id, symbol, **more)
-        return entry
+        return self.publish(plan_id, symbol)
 
     def intend(self, plan_id: str = PLAN, *, expires_in_ms: int, instance: str = "apply-1", noted_ms: int = 0,
                entry_id: str = "1-1") -> OrderIntent:

@@ -145,8 +145,8 @@ def test_governor_only_mode_warns_at_the_start_and_with_every_order(shop: Shop, 
     """The rollback is never silent, and a metric shows it."""
     running = start(APPLY_GATE="governor")
     assert running.samples()["p33_apply_governor_only",] == 1
-    shop.publish()
     shop.hand.govern()
+    shop.publish()
     until(shop.results, "the result")
     warned = [line for line in running.said().splitlines() if " WARNING " in line]
     assert shop.only_result().executed == "True" and len([w for w in warned if "governor" in w]) >= 2
