@@ -99,30 +99,6 @@ def test_plans_that_are_not_execute_are_passed_over(ready: World) -> None:
 # -- republication --------------------------------------------------------------------------------------------
 
 
-def test_i14_denied_plan_published_again_is_evaluated_afresh(redis_url: str) -> None:
-    """A cooldown ends: the same plan, published again, is allowed; again after that, nothing new."""
-    world = World(redis_url, policy=Policy(cooldown_ms=700, poll_ms=500)).open_books()
-    plan = world.publish()
-    world.decide()
-    world.result(plan)
-    world.exchange.amounts["BTCUSDT"] = "0.010"
-    world.poll()
-    other = world.publish("CLOSE_FULL", timestamp=f"{world.clock.now_ms() / 1000 + 0.9:.3f}")
-    world.decide()
-    assert world.verdict(other) == "cooldown_in_flight"
-    time.sleep(0.75)
-    world.poll()
-    world.publish("CLOSE_FULL", plan_id=other)
-    world.decide()
-    assert world.verdict(other) == "ALLOW 0.01"
-    before = world.redis.get(keys.permit(other))
-    world.publish("CLOSE_FULL", plan_id=other)
-    world.decide()
-    assert world.redis.get(keys.permit(other)) == before and world.redis.xlen(keys.DECISIONS) == 3
-    assert ("republished",) in world.hooks.seen
-    world.close()
-
-
 def test_settled_denial_is_not_evaluated_again(ready: World) -> None:
     """A denial that cannot change answers its repetition: acknowledged, counted, nothing written."""
     plan = ready.publish("FOO")
