@@ -17,6 +17,8 @@ from p33_sidecar.store import keys
 
 PLANS = "quantum:apply.plan"
 NULL_PLANS, NULL_RECORDS, NULL_PERMIT, NULL_GROUP = "bench:plan", "bench:records", "bench:permit:", "null"
+LAST_ANSWER_S = 120
+"""Waited for before a plan counts as lost: far beyond any answer, also on a starved machine."""
 STEPS = '[{"step":"CLOSE_PARTIAL_75","type":"market_reduce_only","side":"close","pct":75.0}]'
 
 
@@ -86,7 +88,7 @@ def steady(url: str, target: Target, *, rate: int, seconds: float, symbols: list
             time.sleep(pause)
         sent[plan_id] = time.perf_counter()
         client.xadd(target.plans, plan(plan_id, symbols[index % len(symbols)]))
-    watcher.done.wait(10)
+    watcher.done.wait(LAST_ANSWER_S)
     return _outcome(client, target, watcher, sent, start)
 
 
@@ -104,7 +106,7 @@ def burst(url: str, target: Target, *, count: int, symbols: list[str], tag: str,
         pipe.execute()
     start = time.perf_counter()
     release()
-    watcher.done.wait(120)
+    watcher.done.wait(LAST_ANSWER_S)
     return _outcome(client, target, watcher, sent, start)
 
 

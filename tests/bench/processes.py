@@ -61,7 +61,7 @@ class Sidecar(Process):
         else:
             raise RuntimeError("the sidecar did not start")
 
-    def wait_ready(self, *, within_s: float = 30.0) -> float:
+    def wait_ready(self, *, within_s: float = 120.0) -> float:
         """Seconds from the start of the process until /readyz says yes."""
         while time.perf_counter() - self.started < within_s:
             try:
