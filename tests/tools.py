@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-PACKAGES = {"systemd-analyze": "systemd", "promtool": "prometheus"}
+PACKAGES = {"systemd-analyze": "systemd", "promtool": "prometheus", "node": "nodejs"}
 
 
 def needed(program: str) -> str:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 
 from .. import __version__, logs
 from ..errors import ConfigurationInvalid, StoreUnavailable
+from ..program import CONFIGURATION, UNAVAILABLE, log_to, stop_on_signal
 from ..service.http import TEXT, Answer, Health, Route, serve, shared
 from ..service.metrics import CONTENT_TYPE
-from ..settings import SETTINGS, Settings, load
+from ..settings import Settings, load
 from .house import TURN_LIMITS_MS, House
 from .metrics import ApplyMetrics
 
 log = logging.getLogger("p33.apply")
-
-UNAVAILABLE, CONFIGURATION = 69, 78
 
 
 def main() -> None:
@@ -34,17 +32,16 @@ def run(env: Mapping[str, str]) -> int:
     try:
         settings = load(env)
         refuse_main_exchange(settings)
-        _prepare(settings)
+        log_to(settings)
         metrics = ApplyMetrics(version=__version__, mode=settings["APPLY_MODE"], gate=settings["APPLY_GATE"])
         house = House(settings, metrics)
+        stop_on_signal(house.stopping)
         server = serve(settings["P33_METRICS_HOST"], settings["APPLY_METRICS_PORT"], _routes(house),
                        port_setting="APPLY_METRICS_PORT")
     except ConfigurationInvalid as invalid:
         for problem in invalid.problems:
             print(problem, file=sys.stderr)
         return CONFIGURATION
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: house.stopping.set())
     try:
         house.wait_for_store()
     except StoreUnavailable as error:
@@ -65,13 +62,6 @@ def refuse_main_exchange(settings: Settings) -> None:
         raise ConfigurationInvalid(["APPLY_GATE=governor: allowed is both, on the main exchange"])
     if not settings["APPLY_ALLOW_MAINNET"]:
         raise ConfigurationInvalid(["APPLY_ALLOW_MAINNET=no: allowed is yes, to use the main exchange"])
-
-
-def _prepare(settings: Settings) -> None:
-    logs.setup(settings["P33_LOG_LEVEL"], settings["P33_LOG_FORMAT"])
-    for setting in SETTINGS:
-        if setting.secret and (value := settings[setting.name]):
-            logs.register_secret(value if isinstance(value, str) else value.reveal())
 
 
 def _routes(house: House) -> dict[str, Route]:

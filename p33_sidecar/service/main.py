@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 
-from .. import __version__, logs
+from .. import __version__
 from ..core.record import policy_hash
 from ..errors import ConfigurationInvalid, StoreUnavailable
 from ..exchange.venue import venue_of
-from ..settings import SETTINGS, Settings, load
+from ..program import CONFIGURATION, UNAVAILABLE, log_to, stop_on_signal
+from ..settings import Settings, load
 from ..store.connect import NOT_DURABLE, ServerClock
 from . import footprint
 from .herald import EVERY_S, Herald, manager
@@ -28,8 +27,6 @@ from .metrics import Metrics
 from .status import status
 
 log = logging.getLogger("p33.main")
-
-UNAVAILABLE, CONFIGURATION = 69, 78
 
 
 def main() -> None:
@@ -45,12 +42,13 @@ def run(env: Mapping[str, str]) -> int:
         for problem in invalid.problems:
             print(problem, file=sys.stderr)
         return CONFIGURATION
-    _prepare(settings)
+    log_to(settings)
+    footprint.prepare()
     memory, clock = memory_of(settings), ServerClock()
     metrics = Metrics(memory, clock, version=__version__, policy_hash=policy_hash(memory.policy),
                       loosened=memory.policy.loosened)
     sidecar = Sidecar(settings, memory, clock, metrics)
-    _stop_on_signal(memory)
+    stop_on_signal(memory.stopping)
     warnings = settings.warnings()
     health = Health(memory, clock, limits_ms=_turn_limits(settings))
     herald = Herald(memory, clock, health, manager(env))
@@ -88,28 +86,6 @@ def memory_of(settings: Settings) -> Memory:
                     allowlist=settings["P33_ALLOWLIST"], configured=settings.credentials is not None)
     memory.scope = memory.allowlist or frozenset()
     return memory
-
-
-def _stop_on_signal(memory: Memory) -> None:
-    """SIGTERM and SIGINT set `stopping`, from a thread of their own: a handler that sets an Event while the main
-    thread is just entering its wait() would wait for itself. Called before any other thread is there."""
-    numbers = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-
-    def listen() -> None:
-        signal.sigwait(numbers)
-        memory.stopping.set()
-
-    threading.Thread(target=listen, name="p33-signals", daemon=True).start()
-
-
-def _prepare(settings: Settings) -> None:
-    logs.setup(settings["P33_LOG_LEVEL"], settings["P33_LOG_FORMAT"])
-    for setting in SETTINGS:
-        value = settings[setting.name]
-        if setting.secret and value:
-            logs.register_secret(value if isinstance(value, str) else value.reveal())
-    footprint.prepare()
 
 
 def _say_hello(settings: Settings, memory: Memory, port: int, warnings: Sequence[str]) -> None:

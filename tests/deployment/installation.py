@@ -30,8 +30,8 @@ def bare_environment(**more: str) -> dict[str, str]:
 
 
 def deployed_or_skipped(said: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
-    """The deployment succeeded. Only a package index that cannot be reached is no failure of ours, and is said."""
-    if said.returncode and (cause := _UNREACHABLE.search(said.stderr)):
+    """The deployment succeeded. Without a package index the test is skipped with that said; CI has one, and fails."""
+    if said.returncode and not os.environ.get("CI") and (cause := _UNREACHABLE.search(said.stderr)):
         pytest.skip(f"deploy.sh needs the package index, which cannot be reached: {cause[0]}")
     assert said.returncode == 0, said.stdout + said.stderr
     return said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +13,9 @@ import pytest
 
 from p33_sidecar.store import keys, scripts
 from tests.gate.sidecar import KEY, PLAN, SYMBOL, VENUE, Hand
+from tests.tools import needed
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "take.mjs"
-NODE = shutil.which("node")
-
-pytestmark = pytest.mark.skipif(NODE is None, reason="node is not on PATH: the JavaScript example cannot be run "
-                                "(tests/contract follows the same recipe in Python, without our package)")
 
 
 @pytest.fixture
@@ -27,10 +23,10 @@ def javascript(server, tmp_path: Path) -> Callable[..., dict]:
     """Runs the example; returns what it says."""
     script = tmp_path / "take.lua"
     script.write_text(scripts.source("take"))
-    address = server.url.removeprefix("unix://").partition("?")[0]
+    node, address = needed("node"), server.url.removeprefix("unix://").partition("?")[0]
 
     def take(plan_id: str = PLAN, *, key: bytes = KEY) -> dict:
-        ran = subprocess.run([NODE, str(EXAMPLE), str(script), address, VENUE, plan_id, SYMBOL], capture_output=True,
+        ran = subprocess.run([node, str(EXAMPLE), str(script), address, VENUE, plan_id, SYMBOL], capture_output=True,
                              env=os.environ | {"P33_PERMIT_KEY": key.decode()}, timeout=120, check=False)
         assert ran.stdout, ran.stderr.decode()
         said = json.loads(ran.stdout)
