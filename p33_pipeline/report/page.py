@@ -66,7 +66,7 @@ def _timelines(report: Report) -> list[tuple[str, Markup]]:
         shades.setdefault(found.symbol, []).append((found.opened_ms, found.closed_ms))
     most = max(8, min(60, SHADES_IN_ALL // max(len(lines), 1)))
     return [(line.symbol, timeline_svg(line, _joined(shades.get(line.symbol, ()), most), from_ms=audit.from_ms,
-                                       to_ms=audit.to_ms, points=points)) for line in lines]
+                                       to_ms=audit.to_ms, until_ms=audit.until_ms, points=points)) for line in lines]
 
 
 def _joined(spans: Iterable[tuple[int, int | None]], most: int) -> list[tuple[int, int | None]]:

@@ -22,8 +22,9 @@ POINTS_IN_ALL: Final = 9_000
 
 
 def timeline_svg(line: Timeline, shades: Iterable[tuple[int, int | None]], *, from_ms: int, to_ms: int,
-                 points: int) -> Markup:
-    """One symbol's day; `shades` are its breaks (opened, closed or None)."""
+                 until_ms: int, points: int) -> Markup:
+    """One symbol's day; `shades` are its breaks (opened, closed or None). Nothing is drawn past `until_ms`, where
+    what is known ends."""
     kept = {name: thinned(getattr(line, name), points) for name in ACCOUNTS}
     amounts = [amt for steps in kept.values() for _, amt in steps]
     low, high = min(amounts, default=Decimal(0)), max(amounts, default=Decimal(0))
@@ -36,12 +37,13 @@ def timeline_svg(line: Timeline, shades: Iterable[tuple[int, int | None]], *, fr
         return FLOOR - int((amt - low) * (FLOOR - TOP - 8) / reach) - (0 if high > low else (FLOOR - TOP) // 2)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="accounts of {escape(line.symbol)}">']
-    if drawn := _shades(shades, x, to_ms):
+    if drawn := _shades(shades, x, until_ms):
         parts.append(f'<path class="shade" d="{drawn}"/>')
     parts += [f'<text x="{LEFT - 6}" y="{y(amt) + 4}" text-anchor="end">{amount(amt)}</text>'
               for amt in dict.fromkeys((low, high))]
     parts.append('<use href="#hours"/>')
-    parts += [f'<path class="trace {name}" d="{_steps(kept[name], x, y, to_ms)}"/>' for name in ACCOUNTS if kept[name]]
+    parts += [f'<path class="trace {name}" d="{_steps(kept[name], x, y, until_ms)}"/>'
+              for name in ACCOUNTS if kept[name]]
     return Markup("".join(parts) + "</svg>")  # noqa: S704 - numbers and escaped names
 
 
@@ -57,11 +59,11 @@ def hours_svg(*, from_ms: int, to_ms: int) -> Markup:
                   f'd="M{LEFT} {TOP}V{FLOOR}H{WIDTH - RIGHT}"/>{marks}</g></svg>')
 
 
-def _shades(shades: Iterable[tuple[int, int | None]], x: Callable[[int], int], to_ms: int) -> str:
+def _shades(shades: Iterable[tuple[int, int | None]], x: Callable[[int], int], until_ms: int) -> str:
     """One path over all breaks, each at least two pixels wide."""
     parts = []
     for opened_ms, closed_ms in shades:
-        wide = max(x(to_ms if closed_ms is None else closed_ms) - x(opened_ms), 2)
+        wide = max(x(until_ms if closed_ms is None else closed_ms) - x(opened_ms), 2)
         parts.append(f"M{x(opened_ms)} {TOP}h{wide}v{FLOOR - TOP}h-{wide}z")
     return "".join(parts)
 
@@ -119,9 +121,9 @@ def _label(at_ms: int, *, days: bool) -> str:
     return utc(at_ms)[5:13] + "h" if days else utc(at_ms)[11:16]
 
 
-def _steps(points: Sequence[Point], x: Callable[[int], int], y: Callable[[Decimal], int], to_ms: int) -> str:
+def _steps(points: Sequence[Point], x: Callable[[int], int], y: Callable[[Decimal], int], until_ms: int) -> str:
     """An account holds its amount until the next step."""
     first = points[0]
     path = [f"M{x(first[0])} {y(first[1])}"]
     path += [f"H{x(at_ms)}V{y(amt)}" for at_ms, amt in points[1:]]
-    return "".join([*path, f"H{x(to_ms)}"])
+    return "".join([*path, f"H{x(until_ms)}"])

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from p33_pipeline.history.tables import TABLES
-from p33_pipeline.report.facts import HOUR_MS, facts_of
+from p33_pipeline.report.facts import HOUR_MS, Timeline, facts_of
 from p33_pipeline.report.output import as_csv, as_json, write
 from p33_pipeline.report.page import page
-from p33_pipeline.report.picture import thinned
+from p33_pipeline.report.picture import LEFT, RIGHT, WIDTH, thinned, timeline_svg
 from tests.pipeline.told import BEGIN_MS, DAY_MS, HOSTILE, bad, huge, quiet
 
 LINK = re.compile(r"href=\"?([^\s\">]+)")
@@ -77,6 +77,16 @@ def test_a_thinned_line_keeps_its_peaks_and_its_end():
     steps[500] = (500, Decimal(99))
     kept = thinned(steps, 50)
     assert len(kept) <= 52 and (500, Decimal(99)) in kept and kept[-1] == steps[-1] and kept == sorted(kept)
+
+
+def test_nothing_is_drawn_past_what_is_known():
+    """At noon the afternoon is blank: lines and open breaks end where the archive does."""
+    line = Timeline("BTCUSDT", ((BEGIN_MS, Decimal(1)),), ((BEGIN_MS, Decimal(2)),), ())
+    noon_ms, end_ms = BEGIN_MS + DAY_MS // 2, BEGIN_MS + DAY_MS
+    drawn = timeline_svg(line, [(BEGIN_MS, None)], from_ms=BEGIN_MS, to_ms=end_ms, until_ms=noon_ms, points=12)
+    middle = LEFT + (WIDTH - LEFT - RIGHT) // 2
+    assert re.findall(r'class="trace \w+" d="[^"]*H(\d+)"', drawn) == [str(middle)] * 2
+    assert f"h{middle - LEFT}v" in drawn
 
 
 def test_the_csv_has_every_break_exactly():
