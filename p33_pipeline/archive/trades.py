@@ -21,7 +21,7 @@ from p33_pipeline.errors import HistoryUnreadable, SourceUnavailable
 from p33_pipeline.history import TABLES, History
 from p33_pipeline.history.layout import Part, day_of
 from p33_sidecar.core.quantity import text
-from p33_sidecar.errors import ExchangeUnavailable
+from p33_sidecar.errors import ExchangeBanned, ExchangeUnavailable
 from p33_sidecar.exchange import Exchange, Trade
 from p33_sidecar.exchange.client import PAGE
 
@@ -65,6 +65,10 @@ class TradeArchiver:
             for symbol in sorted(set(symbols) | set(reached)):
                 try:
                     count, reach = self._symbol(symbol, reached.get(symbol), since_ms)
+                except ExchangeBanned as error:
+                    raise SourceUnavailable(
+                        f"the exchange told this address to stay away until {error.until_ms} (Unix ms), and every "
+                        "program of the house does: nothing was lost; run again after it") from error
                 except ExchangeUnavailable as error:
                     if NO_SUCH_SYMBOL in error.detail:
                         log.info("trades.unknown_symbol", extra={"fields": {"symbol": symbol}})

@@ -85,6 +85,9 @@ _BOOKS: Final = (
     Right("says why a permit ended", ("set",), WRITE, (_all(keys.ENDED),)),
 )
 
+_PASSES_ON_A_BAN: Final = Right("obeys and passes on a ban of the exchange", ("set",), WRITE, (keys.BAN,))
+"""Whoever asks the exchange may earn one, and it holds for the address: the next must read of it."""
+
 
 def _sidecar(plans: str, results: str) -> User:
     return User(SIDECAR, "the service", (
@@ -120,7 +123,7 @@ def _apply(plans: str, results: str) -> User:
         Right("records what it took", ("xadd",), WRITE, (keys.TAKINGS,)),
         Right("keeps the orders that are on their way", ("hset", "hdel"), WRITE, (keys.ORDER_INTENTS,)),
         Right("writes results", ("xadd", "type"), BOTH, (results,)),
-        Right("obeys and passes on a ban of the exchange", ("set",), WRITE, (keys.BAN,)),
+        _PASSES_ON_A_BAN,
         Right("says that there is a ban", ("xadd",), WRITE, (keys.EVENTS,)),
     ))
 
@@ -132,7 +135,8 @@ def _pipeline(plans: str, results: str) -> User:
         _scripts(plans, results),
         Right("reads everything", (*LOOK, "xinfo|groups", "xpending"), READ, everything),
         Right("trims what it has archived", ("xtrim",), WRITE, (*keys.RECORD_STREAMS, plans, results)),
-        Right("says what it did", ("xadd",), WRITE, (keys.EVENTS,)),
+        _PASSES_ON_A_BAN,
+        Right("says what it did, and that there is a ban", ("xadd",), WRITE, (keys.EVENTS,)),
     ))
 
 

@@ -52,7 +52,8 @@ MAY: tuple[tuple[str, set[str]], ...] = (
     ("DEL quantum:p33:book:BTCUSDT", set()),
     ("SET quantum:p33:venue x", {S}),
     ("SET quantum:p33:run_id x", {S}),
-    ("SET quantum:p33:ban 1", {S, A}),
+    ("SET quantum:p33:ban 1", {S, A, P}),
+    ("DEL quantum:p33:ban", set()),
     # streams
     (f"XADD {PLANS} * f v", {O}),
     ("SET quantum:p33:canary x", {O}),
