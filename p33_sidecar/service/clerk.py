@@ -11,7 +11,7 @@ import logging
 
 from ..errors import ExchangeUnavailable
 from ..exchange import Exchange
-from ..store import canary, keys, switches
+from ..store import canary, keys, switch_journal, switches
 from ..store.books import BookStore, Wrecked
 from ..store.connect import ServerClock, is_durable
 from ..store.positions import PositionStore
@@ -63,7 +63,10 @@ class Clerk:
         memory, store = self.memory, self.positions.redis
         due = not 0 <= now_ms - self._halts_read_ms < HALTS_EVERY_MS
         if due or switches.is_halted(store) != ("" in memory.halts):
+            before = memory.halts
             memory.halts, self._halts_read_ms = switches.halts_of(store, memory.scope), now_ms
+            switch_journal.catch_up(store, memory.halts, at_ms=now_ms, by=memory.instance)
+            _say_switched(before, memory.halts)
 
     # -- filters ----------------------------------------------------------------------------------------------
 
@@ -111,3 +114,15 @@ class Clerk:
                 self.books.forget(symbol, horizon_ms=horizon_ms, seen_before_ms=horizon_ms - CLOCKS_APART_MS)
             except Wrecked as wrecked:
                 log.error("orders.unreadable", extra={"fields": {"symbol": symbol, "key": wrecked.key}})
+
+
+def _say_switched(before: dict[str, dict], now: dict[str, dict]) -> None:
+    """A line for each kill switch that came or went."""
+    for symbol in sorted(now.keys() - before.keys()):
+        log.warning("halt.began", extra={"fields": {"symbol": symbol or "*", **_in_words(now[symbol])}})
+    for symbol in sorted(before.keys() - now.keys()):
+        log.warning("halt.ended", extra={"fields": {"symbol": symbol or "*", **_in_words(before[symbol])}})
+
+
+def _in_words(said: dict) -> dict[str, object]:
+    return {name: said[name] for name in ("by", "reason", "since_ms", "until_ms") if said.get(name)}

@@ -198,6 +198,7 @@ class _FromMemory(Collector):
             ("p33_open_permits", "ALLOWs that are open", open_permits),
             ("p33_policy_loosened", "1 while the stale threshold exceeds max(3 polls, 10 s) or 30 s", self._loosened),
             ("p33_halted", "1 while quantum:p33:halt exists", "" in memory.halts),
+            ("p33_halted_symbols", "Symbols with a kill switch of their own", len(memory.halts.keys() - {""})),
             ("p33_canary_last_ok_timestamp_seconds", "When a canary plan last went through the whole path; 0: never",
              memory.canary_ok_ms / 1000),
             ("p33_store_durable", "0 while Redis is not known to keep an append-only file", memory.durable is True),

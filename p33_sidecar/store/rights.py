@@ -83,6 +83,7 @@ _BOOKS: Final = (
     Right("ends an open permit, rebuilds a ledger's hash, replaces a spoilt mark of a plan", ("del",), WRITE,
           (_all(keys.OPEN), _all(keys.LEDGER), _all(keys.PLAN))),
     Right("says why a permit ended", ("set",), WRITE, (_all(keys.ENDED),)),
+    Right("notes which kill switches were journalled", ("hset", "hdel"), WRITE, (keys.SWITCHES,)),
 )
 
 _PASSES_ON_A_BAN: Final = Right("obeys and passes on a ban of the exchange", ("set",), WRITE, (keys.BAN,))

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import redis
 
-NAMES: Final = ("facts", "issue", "reject", "book", "known", "forget", "aside", "snapshot", "halt", "pair", "look",
-                "take", "take_governor", "result")
+NAMES: Final = ("facts", "issue", "reject", "book", "known", "forget", "aside", "snapshot", "halt", "resume",
+                "switched", "pair", "look", "take", "take_governor", "result")
 _INCLUDE: Final = re.compile(r"^--!include (\w+)$", re.MULTILINE)
 
 

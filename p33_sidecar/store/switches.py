@@ -30,17 +30,15 @@ def halt(client: redis.Redis, *, symbol: str = "", by: str, reason: str, at_ms: 
     value = _ENCODE({"by": by, "reason": reason, "since_ms": at_ms, "until_ms": until})
     event = event_json("halt", at_ms=at_ms, by=by, symbol=symbol or None, reason=reason, until_ms=until)
     with store_errors():
-        return scripts.run(client, "halt", [keys.halt(symbol), keys.EVENTS], [symbol, value, for_ms, event])
+        return scripts.run(client, "halt", [keys.halt(symbol), keys.EVENTS, keys.SWITCHES],
+                           [symbol, value, for_ms, event, at_ms, by])
 
 
 def resume(client: redis.Redis, *, symbol: str = "", by: str, at_ms: int) -> bool:
     """Lift the switch. False: it was not set."""
+    event = event_json("resume", at_ms=at_ms, by=by, symbol=symbol or None)
     with store_errors():
-        pipe = client.pipeline(transaction=True)
-        pipe.delete(keys.halt(symbol))
-        pipe.xadd(keys.EVENTS, {"kind": "resume", "json": event_json("resume", at_ms=at_ms, by=by,
-                                                                      symbol=symbol or None)})
-        return bool(pipe.execute()[0])
+        return scripts.run(client, "resume", [keys.halt(symbol), keys.EVENTS, keys.SWITCHES], [symbol, event]) > 0
 
 
 def halts(client: redis.Redis) -> dict[str, dict]:

@@ -29,9 +29,9 @@ PROMISED = {
     "p33_mismatch_open": {"symbol"}, "p33_mismatch_total": {"symbol"}, "p33_anomaly_total": {"kind"},
     "p33_stream_gap_total": {"stream"}, "p33_republished_total": set(), "p33_policy_loosened": set(),
     "p33_halted": set(), "p33_store_durable": set(), "p33_build_info": {"version", "policy"},
-    "p33_canary_last_ok_timestamp_seconds": set(),
+    "p33_canary_last_ok_timestamp_seconds": set(), "p33_halted_symbols": set(),
 }
-"""Contract, chapter 5, and the canary's: name -> labels."""
+"""Contract, chapter 5, and our own: name -> labels."""
 
 
 def made(memory=None, clock=None, *, loosened=False):

@@ -1,0 +1,134 @@
+"""The kill switch as a journal tells it: what it withdrew and when, how it ended, and by whom, also without a word."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from p33_sidecar.service.clerk import HALTS_EVERY_MS
+from p33_sidecar.service.metrics import Metrics
+from p33_sidecar.service.status import status
+from p33_sidecar.store import keys, switch_journal
+from tests.cli.conftest import Tool
+from tests.service.world import World
+
+WITHDRAWN_WITHIN_MS = 100
+
+
+def events(world: World, *kinds: str) -> list[dict]:
+    return [event for event in world.records(keys.EVENTS) if event["kind"] in kinds]
+
+
+def look(world: World) -> None:
+    """The clerk's next look at the switches, without waiting for it."""
+    world.clerk._halts_read_ms -= HALTS_EVERY_MS
+    world.clerk.step()
+
+
+def test_a_halt_withdraws_within_100_ms_by_the_servers_own_clock(world: World, p33: Tool) -> None:
+    """The halt and each withdrawal are one atomic step: their entries' times say so, whatever machine this is."""
+    assert world.ask(plan_id='a"b\\') == "ALLOW 0.028"
+    nonce = world.permit('a"b\\')["nonce"]
+    assert p33("halt", "--reason", "night", "--for", "30m", "--json").json["withdrawn"] == ["BTCUSDT"]
+    assert not world.redis.exists(keys.open_permit("BTCUSDT"))
+    times = {fields["kind"]: int(entry_id.partition("-")[0]) for entry_id, fields in world.redis.xrange(keys.EVENTS)
+             if fields["kind"] in ("halt", "withdrawal")}
+    assert 0 <= times["withdrawal"] - times["halt"] <= WITHDRAWN_WITHIN_MS
+    halt, withdrawal = events(world, "halt", "withdrawal")
+    assert (withdrawal["plan_id"], withdrawal["nonce"], withdrawal["symbol"], withdrawal["why"]) == (
+        'a"b\\', nonce, "BTCUSDT", "halted")
+    assert (withdrawal["by"], withdrawal["at_ms"], withdrawal["v"]) == (halt["by"], halt["at_ms"], 1)
+
+
+def test_who_why_and_until_when_is_seen_everywhere(world: World, p33: Tool) -> None:
+    """Journal, status.json (which the page draws), `p33 status`, metrics, and the sidecar's log."""
+    said = p33("halt", "BTCUSDT", "--reason", "moved by hand", "--for", "30m", "--json").json
+    look(world)
+    wanted = {"by": said["by"], "reason": "moved by hand", "until_ms": said["until_ms"]}
+    (event,) = events(world, "halt")
+    (shown,) = status(world.memory, world.clock)["halts"]
+    told = p33("status", "--json").json["halts"]["BTCUSDT"]
+    assert all(wanted.items() <= where.items() for where in (event, shown, told))
+    assert "moved by hand" in p33("status").out
+    metrics = Metrics(world.memory, world.clock, version="1", policy_hash="a", loosened=False).render().decode()
+    assert "p33_halted_symbols 1.0" in metrics and "p33_halted 0.0" in metrics
+
+
+def test_began_and_ended_are_lines_of_the_log(world: World, p33: Tool, caplog: pytest.LogCaptureFixture) -> None:
+    """One each, with who and why."""
+    p33("halt", "--reason", "night")
+    look(world), look(world)
+    p33("resume")
+    look(world), look(world)
+    said = [record for record in caplog.records if record.message.startswith("halt.")]
+    assert [(record.message, record.fields["symbol"], record.fields["reason"]) for record in said] == [
+        ("halt.began", "*", "night"), ("halt.ended", "*", "night")]
+
+
+def test_what_was_said_is_not_said_again(world: World, p33: Tool) -> None:
+    """`p33 halt` and `p33 resume` journal themselves; the clerk adds nothing."""
+    p33("halt", "--reason", "night")
+    look(world)
+    p33("resume")
+    look(world)
+    assert [event["kind"] for event in events(world, "halt", "resume")] == ["halt", "resume"]
+
+
+def test_the_end_by_time_is_journalled_also_after_a_restart(world: World, p33: Tool) -> None:
+    """Nobody ran when it was over; whoever looks next says it, once."""
+    until_ms = p33("halt", "BTCUSDT", "--for", "1ms", "--json").json["until_ms"]
+    deadline = time.monotonic() + 60
+    while world.redis.exists(keys.halt("BTCUSDT")):
+        assert time.monotonic() < deadline
+    for by in ("first", "second"):
+        switch_journal.catch_up(world.redis, (), at_ms=until_ms, by=by)
+    (event,) = events(world, "resume")
+    assert (event["symbol"], event["by"], event["why"]) == ("BTCUSDT", "first", "its time was over")
+
+
+@pytest.mark.parametrize(("value", "why"), [
+    ('{"by":"a","reason":"b","until_ms":null}', "deleted by hand"),
+    ('{"by":"a","reason":"b","until_ms":9999999999999}', "deleted by hand"),
+    ("1", "deleted by hand, or the key expired")])
+def test_a_switch_that_went_without_a_word_is_journalled(world: World, value: str, why: str) -> None:
+    """A bare DEL lifts a halt; that somebody did it stands in the journal."""
+    world.redis.set(keys.HALT, value)
+    look(world)
+    world.redis.delete(keys.HALT)
+    look(world)
+    (event,) = events(world, "resume")
+    assert (event["symbol"], event["by"], event["why"]) == (None, "unknown", why)
+
+
+def test_a_switch_set_by_hand_is_journalled_and_so_is_its_change(world: World) -> None:
+    """SET says nothing of itself, so the clerk does."""
+    world.redis.set(keys.HALT, "1")
+    look(world), look(world)
+    world.redis.delete(keys.HALT)
+    world.redis.hset(keys.HALT, "on", "1")
+    look(world)
+    world.redis.delete(keys.HALT)
+    look(world)
+    found = events(world, "halt", "resume")
+    assert [event["kind"] for event in found] == ["halt", "halt", "resume"]
+    assert (found[0]["by"], found[0]["reason"]) == ("unknown", "set by hand to '1'")
+
+
+def test_two_sidecars_say_it_once(world: World) -> None:
+    """What was noted must still be noted: the second finds that it was said."""
+    world.redis.set(keys.HALT, "1")
+    seen = [switch_journal.catch_up(world.redis, [""], at_ms=1, by=by) for by in ("one", "two")]
+    assert seen == [1, 0] and len(events(world, "halt")) == 1
+
+
+def test_a_spoilt_note_stops_neither_halt_nor_resume(world: World, p33: Tool) -> None:
+    """The journal's own memory of another type: the switch works, the withdrawal is done."""
+    world.ask(plan_id="a")
+    world.redis.set(keys.SWITCHES, "spoilt")
+    assert p33("halt", "--json").json["withdrawn"] == ["BTCUSDT"]
+    look(world)
+    assert p33("resume", "--json").json["was_halted"] is True
+    with pytest.raises(redis.ResponseError):
+        world.redis.hgetall(keys.SWITCHES)
