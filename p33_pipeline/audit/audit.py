@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p33_pipeline.audit.accounts import accounts_of
+from p33_pipeline.audit.between import passing
 from p33_pipeline.audit.breaks import breaks_of
 from p33_pipeline.audit.findings import Audit, Break
 from p33_pipeline.audit.flow import flow_findings
@@ -28,7 +29,8 @@ def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy) -> Audi
         if start_ms <= scope.begin_ms or not _open_at_the_start(found):
             break
         start_ms -= DAY_MS
-    breaks = [b for b in breaks_of(scope, accounts, found) if _touches(b, from_ms, to_ms)]
+    between = passing(scope, accounts, since_ms=start_ms)
+    breaks = [b for b in breaks_of(scope, accounts, found, between) if _touches(b, from_ms, to_ms)]
     return findings_of(_narrowed(scope, from_ms), breaks)
 
 

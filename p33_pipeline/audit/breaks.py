@@ -1,18 +1,21 @@
 """From moments that differ to breaks: intervals with a beginning, an end and a cause.
 
-A break opens with the first poll that sees it and closes when two polls in a row agree again. It keeps its id whatever
-range is audited: where and when it was seen first.
+A break opens with the first poll that sees it and closes when two polls in a row agree again; one that comes and goes
+between two polls opens and closes with the trades or bookings that made it. It keeps its id whatever range is audited:
+where and when it was seen first.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from decimal import Decimal
 from itertools import groupby
 
 import msgspec
 
 from p33_pipeline.audit.accounts import Accounts, Step
+from p33_pipeline.audit.between import Passing
 from p33_pipeline.audit.causes import OURS, Case, Traded, class_of
 from p33_pipeline.audit.findings import Break, Evidence, break_id
 from p33_pipeline.audit.moments import Moment
@@ -61,9 +64,9 @@ def _of_symbol(found: list[Moment]) -> list[Interval]:
     return result
 
 
-def breaks_of(scope: Scope, accounts: Accounts, found: list[Moment]) -> list[Break]:
-    """Every break with its class and evidence, oldest first."""
-    seen = intervals(found)
+def breaks_of(scope: Scope, accounts: Accounts, found: list[Moment], between: Iterable[Passing] = ()) -> list[Break]:
+    """Every break with its class and evidence, oldest first: those that polls saw, and those `between` two polls."""
+    seen = [*intervals(found), *(Interval(list(one.moments), one.closed_ms) for one in between)]
     if not seen:
         return []
     trades = _trades(scope, accounts)

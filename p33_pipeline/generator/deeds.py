@@ -92,6 +92,53 @@ def ghost_ledger(slot: Slot) -> Outcome:
             (right_ms, lambda: world.adjust(right_ms, symbol, Decimal(0)))], [Planted("ghost_ledger", symbol)]
 
 
+# -- breaks that no poll sees ---------------------------------------------------------------------------------------
+
+
+def _there_and_back(slot: Slot, client_id: str) -> list[Event]:
+    """A trade, and a second one that takes it back before the next poll."""
+    world, first_ms = slot.world, slot.after(0)
+
+    def act() -> None:
+        world.trade(first_ms, slot.symbol, -LOT * 4, f"{client_id}{slot.number}")
+        world.trade(first_ms + 1500, slot.symbol, LOT * 4, f"web_{slot.number}b")
+
+    return [(first_ms, act)]
+
+
+def round_trip(slot: Slot) -> Outcome:
+    """Somebody trades by hand, and back, between two polls."""
+    return _there_and_back(slot, "web_"), [Planted("external_trade", slot.symbol)]
+
+
+def liquidated_and_bought_back(slot: Slot) -> Outcome:
+    """The exchange liquidates a part, and somebody has it back before anybody looks."""
+    return _there_and_back(slot, "autoclose-"), [Planted("venue_initiated", slot.symbol)]
+
+
+def hidden_fill(slot: Slot) -> Outcome:
+    """Our order executes and nobody says so; a trade by hand of the same size hides it from every poll."""
+    world, back_ms = slot.world, slot.after(0, 2200)
+
+    def trade_back() -> None:
+        world.trade(back_ms, slot.symbol, -world.last_delta(slot.symbol), f"web_{slot.number}")
+
+    return [*close(slot, tell_result=False), (back_ms, trade_back)], [
+        Planted("external_trade", slot.symbol), Planted("trade_without_result", slot.symbol)]
+
+
+def slip_of_the_pen(slot: Slot) -> Outcome:
+    """A person sets a book wrong and right again, between two polls."""
+    world, wrong_ms = slot.world, slot.after(0)
+
+    def act() -> None:
+        right = world.holdings[slot.symbol].book.amt
+        world.adjust(wrong_ms, slot.symbol, Decimal(500))
+        world.adjust(wrong_ms + 1200, slot.symbol, right)
+
+    return [(wrong_ms, act)], [Planted("timing", slot.symbol)]
+
+
 # -- flow -----------------------------------------------------------------------------------------------------------
 
 
@@ -219,8 +266,9 @@ def archive_gap(slot: Slot) -> Outcome:
 
 BREAKS: Final = (timing, unbooked_fill, external_trade, venue_initiated, stale_source, missing_ledger, quantity, side,
                  ghost_ledger)
+UNSEEN: Final = (round_trip, liquidated_and_bought_back, hidden_fill, slip_of_the_pen)
 FLOW: Final = (plan_without_verdict, verdict_without_plan, bypass, over_execution, late_execution, permit_reuse,
                result_without_trade, trade_without_result, irreproducible_verdict)
 SOURCES: Final = (clock_skew, snapshot_gap, rejected_message, ledger_tampered, forged_permit, archive_gap)
-DEEDS: Final[dict[str, Deed]] = {deed.__name__: deed for deed in (*BREAKS, *FLOW, *SOURCES)}
+DEEDS: Final[dict[str, Deed]] = {deed.__name__: deed for deed in (*BREAKS, *UNSEEN, *FLOW, *SOURCES)}
 QUIET: Final[dict[str, Deed]] = {"quiet": quiet}

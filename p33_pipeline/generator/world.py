@@ -88,15 +88,21 @@ class World:
         self.record("snapshots", at_ms + 80, {
             "requested_ms": at_ms, "received_ms": at_ms + 80, "outcome": "ok", "positions": rows}, poll_id=f"{at_ms}-x")
 
-    def trade(self, at_ms: int, symbol: str, delta: Decimal, client_id: str) -> str:
-        """The exchange executes an order, whoever sent it; the order's id."""
-        self.orders += 1
+    def trade(self, at_ms: int, symbol: str, delta: Decimal, client_id: str, *, order_id: str = "") -> str:
+        """The exchange executes an order, whoever sent it, or more of one; the order's id."""
+        self.orders += not order_id
+        order_id = order_id or str(self.orders)
         holding = self.holdings[symbol]
         holding.amt += delta
-        self.trades.append({"symbol": symbol, "id": len(self.trades) + 1, "order_id": str(self.orders),
+        self.trades.append({"symbol": symbol, "id": len(self.trades) + 1, "order_id": order_id,
                             "client_id": client_id, "side": "BUY" if delta > 0 else "SELL", "qty": abs(delta),
                             "time_ms": at_ms})
-        return str(self.orders)
+        return order_id
+
+    def last_delta(self, symbol: str) -> Decimal:
+        """What the symbol's newest trade did to its position."""
+        newest = next(trade for trade in reversed(self.trades) if trade["symbol"] == symbol)
+        return newest["qty"] if newest["side"] == "BUY" else -newest["qty"]
 
     # -- the house --------------------------------------------------------------------------------------------
 
