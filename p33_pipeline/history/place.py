@@ -12,12 +12,15 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from pyarrow import fs
 
 from p33_pipeline.errors import HistoryUnavailable
+from p33_pipeline.history.lease import LEASE_S, Lock
 
 LOCK_PATIENCE_S = 300.0
 
@@ -66,7 +69,9 @@ class Place:
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
-        """Nothing holds an object store for one writer: who runs two archivers on one sees to that himself."""
+        """Hold the name for one writer. Raises HistoryUnavailable, here for every place that has no lock."""
+        raise HistoryUnavailable(f"{name} at {self.shown} cannot be held for one writer: p33 writes to folders and to "
+                                 "s3:// only; set P33_HISTORY_URL to one of them")
         yield
 
     @contextmanager
@@ -132,6 +137,50 @@ class Folder(Place):
             os.close(number)
 
 
+class Bucket(Place):
+    """A bucket that speaks S3. A writer holds it by a lock object; each write first sees that it still does."""
+
+    def __init__(self, url: str, filesystem: fs.FileSystem, root: str, *, shown: str) -> None:
+        super().__init__(filesystem, root, shown=shown)
+        self.lease_s = LEASE_S
+        self._url = urlsplit(url)
+        self._held: dict[str, Lock] = {}
+
+    def write(self, path: str, data: bytes) -> None:
+        lock = self._held.get(path.split("/")[0])
+        if lock is not None:
+            lock.renew()
+        super().write(path, data)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold the name for this process; whoever holds it is waited for, a killed one for the length of a lease."""
+        bucket, _, folder = self.root.partition("/")
+        key = "/".join(part for part in (folder, f".lock-{name}") if part)
+        lock = Lock(self._client, bucket, key, shown=f"{name} at {self.shown}", lease_s=self.lease_s)
+        with lock.held(patience_s=LOCK_PATIENCE_S):
+            self._held[name] = lock
+            try:
+                yield
+            finally:
+                del self._held[name]
+
+    @cached_property
+    def _client(self) -> Any:
+        """The client that can write on a condition, which pyarrow's cannot; it reads the same words of the URL."""
+        try:
+            import boto3
+            from botocore.config import Config
+        except ImportError:
+            raise HistoryUnavailable(f"the history at {self.shown} cannot be written without boto3: "
+                                     "install p33[s3]") from None
+        said = {name: values[-1] for name, values in parse_qs(self._url.query).items()}
+        endpoint = said.get("endpoint_override")
+        return boto3.client(
+            "s3", region_name=said.get("region"), config=Config(connect_timeout=10, read_timeout=20),
+            endpoint_url=f"{said.get('scheme', 'https')}://{endpoint}" if endpoint else None)
+
+
 def place_at(url: str) -> Place:
     """The place a P33_HISTORY_URL names. Raises HistoryUnavailable for one that cannot be understood.
 
@@ -150,4 +199,4 @@ def place_at(url: str) -> Place:
         filesystem, root = fs.FileSystem.from_uri(url)
     except (OSError, ValueError) as error:
         raise HistoryUnavailable(f"P33_HISTORY_URL={shown} cannot be used: {str(error)[:200]}") from None
-    return Place(filesystem, root, shown=shown)
+    return Bucket(url, filesystem, root, shown=shown) if parts.scheme == "s3" else Place(filesystem, root, shown=shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from p33_pipeline.archive.streams import Source, StreamArchiver
 from p33_pipeline.history import TABLES, History, place_at
 from p33_pipeline.history.place import Folder
 from p33_sidecar.store import keys
+from tests.objects import CREDENTIALS, ObjectStore
 
 DAY_MS = 86_400_000
 MIDNIGHT_MS = 1_769_299_200_000
@@ -73,6 +75,21 @@ class MortalRedis:
             return reply
 
         return mortal
+
+
+@pytest.fixture
+def object_store(object_server, monkeypatch) -> ObjectStore:
+    """The server, with its credentials in the environment."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return object_server
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectStore]:
+    """One S3-compatible server for the whole run; each test takes a folder of its own."""
+    with ObjectStore() as running:
+        yield running
 
 
 @pytest.fixture

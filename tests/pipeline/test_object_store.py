@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from p33_pipeline.errors import HistoryUnavailable
 from p33_pipeline.history import TABLES, History, place_at
@@ -12,27 +10,10 @@ from p33_pipeline.history import TABLES, History, place_at
 from .conftest import EVENTS, MIDNIGHT_MS, add_events, archiver, ids_of
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    """host:port of a running server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def url(endpoint, monkeypatch) -> str:
-    """The URL of an empty bucket; credentials come from the environment."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "rehearsal")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "rehearsal-secret")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    client = boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1")
-    client.create_bucket(Bucket="history")
-    for item in client.list_objects_v2(Bucket="history").get("Contents", ()):
-        client.delete_object(Bucket="history", Key=item["Key"])
-    return f"s3://history/p33?endpoint_override={endpoint}&scheme=http&region=us-east-1"
+def url(object_store, tmp_path) -> str:
+    """A history of this test's own."""
+    return object_store.url(tmp_path.name)
 
 
 def test_the_archive_is_the_same_behind_an_object_stores_url(url, redis_client):
