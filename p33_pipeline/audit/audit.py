@@ -7,6 +7,7 @@ from p33_pipeline.audit.between import passing
 from p33_pipeline.audit.breaks import breaks_of
 from p33_pipeline.audit.findings import Audit, Break
 from p33_pipeline.audit.flow import flow_findings
+from p33_pipeline.audit.grounds import groundless
 from p33_pipeline.audit.moments import Moment, moments
 from p33_pipeline.audit.reproduce import irreproducible
 from p33_pipeline.audit.scope import DAY_MS, Scope, open_scope, rows
@@ -37,7 +38,8 @@ def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy) -> Audi
 def findings_of(scope: Scope, breaks: list[Break]) -> Audit:
     """The audit of an opened range whose breaks are known."""
     unlike, verdicts = irreproducible(scope)
-    flow = sorted([*flow_findings(scope), *unlike], key=lambda f: (f.at_ms, f.finding))
+    found = [*flow_findings(scope), *unlike, *groundless(scope, unlike=unlike)]
+    flow = sorted(found, key=lambda f: (f.at_ms, f.finding))
     counts = {"verdicts": verdicts, **_counts(scope)}
     return Audit(scope.from_ms, scope.to_ms, scope.until_ms, tuple(breaks), tuple(flow), tuple(source_findings(scope)),
                  counts)

@@ -200,6 +200,26 @@ def irreproducible_verdict(hour: Hour) -> None:
     fields["json"] = fields["json"].replace('"last_known_amt":"0.038"', '"last_known_amt":"0.039"')
 
 
+def _decided_anew(hour: Hour, **forged) -> None:
+    """The gate, honestly, on what somebody has written into Redis past it."""
+    given = facts(**forged)
+    record = record_bytes(decide(given, POLICY), given, POLICY, stamp=STAMP, origin=ORIGIN).decode()
+    hour.entries["decisions"][0][1]["json"] = record
+
+
+def forged_snapshot(hour: Hour) -> None:
+    _decided_anew(hour, amt="0.0381", ledger="0.038")
+
+
+def forged_book(hour: Hour) -> None:
+    _decided_anew(hour, ledger="0.0381")
+
+
+def taken_after_withdrawal(hour: Hour) -> None:
+    hour.entries["events"].append((f"{NOW_MS + 500}-0", {"kind": "withdrawal"} | _json(
+        kind="withdrawal", symbol="BTCUSDT", plan_id=hour.plan_id, nonce=STAMP.nonce, at_ms=NOW_MS + 500, by="ada")))
+
+
 def snapshot_gap(hour: Hour) -> None:
     hour.lost_polls = range(BEGIN_MS + 1_200_000, BEGIN_MS + 1_240_000)
 
@@ -227,7 +247,8 @@ PLANTED = [
     (plan_without_verdict, {"plan_without_verdict"}), (verdict_without_plan, {"verdict_without_plan"}),
     (irreproducible_verdict, {"irreproducible_verdict"}), (trade_without_result, {"trade_without_result"}),
     (snapshot_gap, {"snapshot_gap"}), (no_poll_at_all, {"snapshot_gap"}), (rejected_message, {"rejected_message"}),
-    (ledger_tampered, {"ledger_tampered"}),
+    (ledger_tampered, {"ledger_tampered"}), (forged_snapshot, {"irreproducible_verdict"}),
+    (forged_book, {"irreproducible_verdict"}), (taken_after_withdrawal, {"permit_reuse"}),
 ]
 
 

@@ -1,0 +1,82 @@
+"""What an ALLOW and its taking rest on, held against what was recorded beside them: polls, bookings, withdrawals.
+
+A record that gives its verdict again may still rest on facts that somebody wrote into Redis past the gate: a snapshot
+that no poll saw, a book that the journal does not know, an open permit that had been withdrawn. Denials are left
+out: on false facts they cost time and no money. What the archive cannot know of (a gap) is no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from p33_pipeline.audit.findings import FlowFinding
+from p33_pipeline.audit.scope import Scope, rows
+from p33_sidecar.core.quantity import text
+
+_DECODE = msgspec.json.Decoder(dict)
+
+
+def groundless(scope: Scope, *, unlike: list[FlowFinding]) -> list[FlowFinding]:
+    """All of the range: ALLOWs on facts that nobody recorded, less those that are known to be `unlike` their record,
+    and takings of what was withdrawn."""
+    known = {(finding.plan_id, finding.at_ms) for finding in unlike}
+    found = {(finding.plan_id, finding.at_ms): finding for finding in _verdicts(scope)}
+    return [*(finding for verdict, finding in found.items() if verdict not in known), *_takings(scope)]
+
+
+def _verdicts(scope: Scope) -> Iterator[FlowFinding]:
+    for row in [*_without_booking(scope), *_without_poll(scope)]:
+        yield FlowFinding("irreproducible_verdict", row["symbol"], row["plan_id"], None, row["at_ms"],
+                          f"it rests on a {row['what']} of {text(row['amt'])} that nobody recorded; "
+                          f"{text(row['known'])} was known")
+
+
+def _without_poll(scope: Scope) -> list[dict]:
+    """Neither the last good poll up to the snapshot's time nor the first after it saw that position."""
+    return rows(scope, """
+        WITH polls AS (SELECT requested_at, positions, unknown_symbols AS unknown FROM snapshots
+                       WHERE outcome = 'ok' AND problem IS NULL),
+        seen AS (
+          SELECT d.symbol, d.plan_id, epoch_ms(d."at") AS at_ms, d.exchange_amt AS amt, b.requested_at AS before_at,
+            coalesce(list_filter(b.positions, lambda p: p.symbol = d.symbol)[1].position_amt, 0) AS known,
+            coalesce(list_filter(a.positions, lambda p: p.symbol = d.symbol)[1].position_amt, 0) AS later,
+            coalesce(list_contains(b.unknown, d.symbol), false) AS unknown
+          FROM decisions d ASOF LEFT JOIN polls b ON d.snapshot_at >= b.requested_at
+          ASOF LEFT JOIN polls a ON d.snapshot_at < a.requested_at
+          WHERE d.outcome = 'ALLOW' AND d.problem IS NULL AND epoch_ms(d."at") >= $begin AND epoch_ms(d."at") < $end
+            AND NOT EXISTS (SELECT 1 FROM gaps g WHERE g."table" = 'snapshots' AND d.decided_at <= g.noticed_at))
+        SELECT 'position' AS what, * FROM seen
+        WHERE before_at IS NOT NULL AND NOT unknown AND amt <> known AND amt <> later ORDER BY at_ms
+        """, begin=scope.from_ms, end=scope.to_ms)
+
+
+def _without_booking(scope: Scope) -> list[dict]:
+    """Neither the last booking before the verdict's entry nor the first after it left the book at that amount."""
+    return rows(scope, """
+        WITH bookings AS (SELECT symbol, "at", any_value(amt_after) AS amt, list(amt_after) AS amounts FROM ledger
+                          WHERE amt_after IS NOT NULL AND problem IS NULL GROUP BY symbol, "at"),
+        seen AS (
+          SELECT d.symbol, d.plan_id, epoch_ms(d."at") AS at_ms, d.ledger_amt AS amt, b.amt AS known,
+            list_concat(b.amounts, coalesce(a.amounts, [])) AS amounts
+          FROM decisions d ASOF JOIN bookings b ON b.symbol = d.symbol AND d."at" >= b."at"
+          ASOF LEFT JOIN bookings a ON a.symbol = d.symbol AND d."at" < a."at"
+          WHERE d.outcome = 'ALLOW' AND d.problem IS NULL AND epoch_ms(d."at") >= $begin AND epoch_ms(d."at") < $end
+            AND NOT EXISTS (SELECT 1 FROM gaps g WHERE g."table" = 'ledger' AND d.decided_at <= g.noticed_at))
+        SELECT 'book' AS what, * FROM seen WHERE NOT list_contains(amounts, amt) ORDER BY at_ms
+        """, begin=scope.from_ms, end=scope.to_ms)
+
+
+def _takings(scope: Scope) -> Iterator[FlowFinding]:
+    """Server time and order of the entries tell which came first."""
+    gone: dict[str, tuple[int, int]] = {}
+    for row in rows(scope, "SELECT raw, epoch_ms(\"at\") AS at_ms, seq FROM events WHERE kind = 'withdrawal' "
+                           "AND problem IS NULL ORDER BY \"at\", seq"):
+        gone.setdefault(_DECODE.decode(row["raw"]).get("nonce", ""), (row["at_ms"], row["seq"]))
+    for row in rows(scope, "SELECT plan_id, symbol, nonce, epoch_ms(\"at\") AS at_ms, seq FROM taken "
+                           "WHERE problem IS NULL AND nonce <> '' ORDER BY \"at\", seq"):
+        withdrawn = gone.get(row["nonce"])
+        if withdrawn and withdrawn[0] < row["at_ms"] and scope.judged(row["at_ms"]):
+            yield FlowFinding("permit_reuse", row["symbol"], row["plan_id"], None, row["at_ms"],
+                              f"taken {row['at_ms'] - withdrawn[0]} ms after it was withdrawn")
