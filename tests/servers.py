@@ -26,7 +26,7 @@ PAGE = ROOT / "docs" / "servers.md"
 OPENSSL = "psycopg2-binary==2.9.5"
 TESTS = ("tests/gate", "tests/service/test_desk.py", "tests/service/test_bookkeeper.py", "tests/cli/test_ledger.py",
          "tests/contract/test_taking.py", "tests/contract/test_results.py", "tests/deployment/test_redis_rights.py",
-         "tests/deployment/test_redis_users.py")
+         "tests/deployment/test_redis_users.py", "tests/deployment/test_redis_restart.py")
 
 
 class Source(NamedTuple):

@@ -21,14 +21,14 @@ ADMIN = "an-administrator"
 class Deployed:
     """The server, and URLs to log in with. An administrator of the site's own stands beside our users."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.users = redis_users.write(folder / "users", plans=PLANS, results=RESULTS)
         acl, conf = folder / "users.acl", folder / "redis.conf"
         acl.write_text((self.users / "users.acl").read_text() + f"user {ADMIN} on >{ADMIN} ~* &* +@all\n")
         of_this_machine = ("port ", "dir ", "aclfile ")
         lines = (REDIS / "redis.conf").read_text().splitlines()
         conf.write_text("\n".join(line for line in lines if not line.startswith(of_this_machine)) + "\n")
-        self.server = EmbeddedServer(tcp=True, options=("--include", str(conf), "--aclfile", str(acl)))
+        self.server = EmbeddedServer(tcp=True, options=("--include", str(conf), "--aclfile", str(acl), *options))
 
     def url(self, user: str = ADMIN) -> str:
         """Where the user logs in."""
