@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from .actions import FRACTIONS
 from .measures import (
+    REMEMBERED,
     exchange_amt,
     last_order_age_ms,
     last_order_ms,
@@ -25,7 +27,7 @@ from .measures import (
     smallest_order,
     still_settling,
 )
-from .model import HEDGE, Decision, Facts, Finding, Phase, Policy
+from .model import HEDGE, Decision, Facts, Filters, Finding, Phase, Policy
 from .quantity import difference, product, scaled, text
 from .reasons import Reason as R
 
@@ -136,7 +138,11 @@ def fresh_snapshot(facts: Facts, policy: Policy) -> Finding:
 
 def has_position(facts: Facts, policy: Policy) -> Finding:
     """2: there is at least one step to close."""
-    amt, filters = exchange_amt(facts), facts.filters
+    return _has_position(exchange_amt(facts), facts.filters)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _has_position(amt: Decimal | None, filters: Filters | None) -> Finding:
     if amt is None or filters is None:
         return Finding("has_position", False, _text(amt), None, None, R.NO_POSITION)
     held = amt.copy_abs()
@@ -152,7 +158,11 @@ def same_side(facts: Facts, policy: Policy) -> Finding:
         return Finding("same_side", False, "gap", None, None, R.LEDGER_GAP)
     if facts.book is None:
         return Finding("same_side", False, None, None, None, R.LEDGER_MISSING)
-    amt, ledger = exchange_amt(facts), facts.book.amt
+    return _same_side(exchange_amt(facts), facts.book.amt)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _same_side(amt: Decimal | None, ledger: Decimal) -> Finding:
     ok = amt is not None and not (amt < 0 < ledger or ledger < 0 < amt)
     return _verdict("same_side", ok, text(ledger), _text(amt), None, R.RECONCILE_REQUIRED_SIDE_MISMATCH)
 
@@ -162,8 +172,13 @@ def same_quantity(facts: Facts, policy: Policy) -> Finding:
     amt = exchange_amt(facts)
     if amt is None or facts.book is None:
         return Finding("same_quantity", False, None, None, None, R.RECONCILE_REQUIRED_QTY_MISMATCH)
-    apart = difference(amt, facts.book.amt).copy_abs()
-    allowed = scaled(product(amt.copy_abs(), policy.qty_tolerance_pct), -2)
+    return _same_quantity(amt, facts.book.amt, policy.qty_tolerance_pct)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _same_quantity(amt: Decimal, ledger: Decimal, tolerance_pct: Decimal) -> Finding:
+    apart = difference(amt, ledger).copy_abs()
+    allowed = scaled(product(amt.copy_abs(), tolerance_pct), -2)
     margin = difference(allowed, apart)
     return _verdict("same_quantity", margin >= 0, text(apart), text(allowed), text(margin),
                     R.RECONCILE_REQUIRED_QTY_MISMATCH)
@@ -188,7 +203,11 @@ def no_permit_outstanding(facts: Facts, policy: Policy) -> Finding:
 
 def closable_quantity(facts: Facts, policy: Policy) -> Finding:
     """6: what may be closed, on the exchange's grid, reaches the exchange's minimum."""
-    qty, filters = safe_close_qty(facts), facts.filters
+    return _closable_quantity(safe_close_qty(facts), facts.filters)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _closable_quantity(qty: Decimal | None, filters: Filters | None) -> Finding:
     if qty is None or filters is None:
         return Finding("closable_quantity", False, None, None, None, R.QTY_BELOW_MIN)
     least = smallest_order(filters)

@@ -6,11 +6,15 @@ Nothing is judged here: what is enough and what is too much is said in `checks`.
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 
 from .actions import FRACTIONS
 from .model import Facts, Filters, Plan, Policy, Snapshot
 from .quantity import floor_to_grid, product, text
 from .reasons import Reason as R
+
+REMEMBERED = 512
+"""Answers kept of what depends on quantities alone: between two polls the same are asked for again and again."""
 
 
 def plan_age_ms(facts: Facts) -> int:
@@ -34,19 +38,28 @@ def plan_contradiction(plan: Plan, snapshot: Snapshot | None) -> str:
 
 def requested_qty(facts: Facts) -> Decimal | None:
     """What the plan asks for: its fraction of the exchange's position, at most its `close_qty` where it has one."""
-    amt, fraction = exchange_amt(facts), FRACTIONS.get(facts.plan.action)
-    if amt is None or fraction is None:
-        return None
-    wanted, bound = product(amt.copy_abs(), fraction), facts.plan.close_qty
-    return min(wanted, bound) if bound > 0 else wanted
+    return _sizes(facts.plan.action, facts.plan.close_qty, exchange_amt(facts), facts.filters)[0]
 
 
 def safe_close_qty(facts: Facts) -> Decimal | None:
     """The largest legal quantity that closes no more than asked, held, or allowed in one order."""
-    wanted, amt, filters = requested_qty(facts), exchange_amt(facts), facts.filters
-    if wanted is None or amt is None or filters is None:
-        return None
-    return floor_to_grid(min(wanted, amt.copy_abs(), filters.max_qty), step=filters.step, anchor=filters.min_qty)
+    return _sizes(facts.plan.action, facts.plan.close_qty, exchange_amt(facts), facts.filters)[1]
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _sizes(action: str, bound: Decimal, amt: Decimal | None,
+           filters: Filters | None) -> tuple[Decimal | None, Decimal | None]:
+    """(what is asked for, the legal quantity not above it)."""
+    fraction = FRACTIONS.get(action)
+    if amt is None or fraction is None:
+        return None, None
+    held = amt.copy_abs()
+    wanted = product(held, fraction)
+    if bound > 0:
+        wanted = min(wanted, bound)
+    if filters is None:
+        return wanted, None
+    return wanted, floor_to_grid(min(wanted, held, filters.max_qty), step=filters.step, anchor=filters.min_qty)
 
 
 def smallest_order(filters: Filters) -> Decimal:

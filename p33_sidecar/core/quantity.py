@@ -7,7 +7,7 @@ The canonical plain notation is the contract's: no exponent, no trailing zeros, 
 from __future__ import annotations
 
 import re
-from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow, localcontext
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 
 import msgspec
 
@@ -35,7 +35,9 @@ def parse(text: str) -> Decimal:
 
 def text(value: Decimal) -> str:
     """Canonical plain notation of a finite value."""
-    plain = format(value, "f")
+    plain = str(value)
+    if "E" in plain:
+        plain = format(value, "f")
     if "." in plain:
         plain = plain.rstrip("0").rstrip(".")
     return "0" if plain in ("-0", "") else plain
@@ -67,11 +69,11 @@ def floor_to_grid(qty: Decimal, *, step: Decimal, anchor: Decimal = ZERO) -> Dec
         raise ValueError(f"not a quantity: {qty}")
     if step <= 0:
         raise ValueError(f"step must be positive, is {text(step)}")
-    with localcontext(_EXACT):
-        offset = anchor % step
-        if qty < offset:
-            return ZERO
-        return (qty - offset) // step * step + offset
+    offset = _EXACT.remainder(anchor, step)
+    if qty < offset:
+        return ZERO
+    steps = _EXACT.divide_int(_EXACT.subtract(qty, offset), step)
+    return _EXACT.fma(steps, step, offset)
 
 
 def product(a: Decimal, b: Decimal) -> Decimal:

@@ -43,7 +43,6 @@ class Bookkeeper:
         self.openings = Openings(store, memory, clock, hooks, adopt=adopt)
         self.gaps = Gaps(store, self.stream, memory, clock, hooks)
         self.views = Views(store, memory, clock, hooks)
-        self.cursor = Cursor()
 
     # -- one turn ---------------------------------------------------------------------------------------------
 
@@ -51,9 +50,9 @@ class Bookkeeper:
         """Book what is there, then open, verify and renew. Returns how many results and fates it dealt with."""
         if self.memory.reread_books.is_set() or not self.memory.books_read:
             self._reload()
-        entries, missing = self.stream.look(self.cursor, count=BATCH)
+        entries, missing = self.stream.look(self.memory.cursor, count=BATCH)
         if missing:
-            self.cursor = self.gaps.declare(self.cursor, missing)
+            self.memory.cursor = self.gaps.declare(self.memory.cursor, missing)
             return 1
         for entry_id, fields in entries:
             if not self._book(entry_id, fields):
@@ -66,13 +65,13 @@ class Bookkeeper:
 
     def _be_idle(self, block_ms: int | None) -> None:
         try:
-            self.openings.step(self.cursor)
+            self.openings.step(self.memory.cursor)
             self.gaps.step()
             self.views.step()
         except Wrecked as wrecked:
             self.views.set_aside(wrecked.symbol)
         if block_ms:
-            self.stream.wait(self.cursor, block_ms=min(block_ms, self._longest_wait_ms()))
+            self.stream.wait(self.memory.cursor, block_ms=min(block_ms, self._longest_wait_ms()))
 
     def _longest_wait_ms(self) -> int:
         if self.memory.opening_pending or not self.memory.compared:
@@ -92,7 +91,7 @@ class Bookkeeper:
         for symbol, line in lines.items():
             memory.keep_book(symbol, line, order_mono_ns=self._order_mono(symbol, line))
         memory.gap_ms = self.stream.gap_ms()
-        self.cursor = self.stream.cursor() or self.stream.begin()
+        self.memory.cursor = self.stream.cursor() or self.stream.begin()
         self._list_unsettled(lines)
         memory.unsettled = sum(line.unsettled for line in lines.values())
         memory.books_read = True
@@ -125,7 +124,7 @@ class Bookkeeper:
 
     def _book(self, entry_id: str, fields: dict[str, str]) -> bool:
         """One entry, in one atomic step. False: somebody else has moved the cursor or the book."""
-        after = Cursor(last_id=entry_id, added=self.cursor.added + 1)
+        after = Cursor(last_id=entry_id, added=self.memory.cursor.added + 1)
         try:
             result = result_of(fields)
         except MessageRefused as refused:
@@ -133,12 +132,12 @@ class Bookkeeper:
         for _ in range(ATTEMPTS):
             try:
                 if self._try(entry_id, result, after):
-                    self.cursor = after
+                    self.memory.cursor = after
                     return True
                 self.memory.keep_book(result.symbol, self.store.line(result.symbol))
             except Wrecked as wrecked:
                 self.views.set_aside(wrecked.symbol)
-            if self.stream.cursor() != self.cursor:
+            if self.stream.cursor() != self.memory.cursor:
                 return False
         return False
 
@@ -150,17 +149,17 @@ class Bookkeeper:
         line, opening = self.openings.before(result, seen_ms)
         booked = book_result(line, result, known, entry_id=entry_id, seen_ms=seen_ms, now_ms=now_ms, opening=opening)
         return self._write(result.symbol, booked, plan_id=result.plan_id, result_ms=seen_ms, ending=result.ending,
-                           cursor_from=self.cursor, cursor_to=after)
+                           cursor_from=self.memory.cursor, cursor_to=after)
 
     def _refuse(self, entry_id: str, fields: dict[str, str], reason: str, after: Cursor) -> bool:
         outcome = reject(self.store.redis, self.store.stream, entry_id, fields, reason=reason,
-                         now_ms=self.clock.now_ms(), cursor=(self.cursor.text(), after.text()))
+                         now_ms=self.clock.now_ms(), cursor=(self.memory.cursor.text(), after.text()))
         if outcome < 0:
             return False
         if outcome:
             self.hooks.rejected("result", reason)
             log.warning("result.rejected", extra={"fields": {"entry": entry_id, "reason": reason}})
-        self.cursor = after
+        self.memory.cursor = after
         return True
 
     # -- fates ------------------------------------------------------------------------------------------------

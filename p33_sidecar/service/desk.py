@@ -157,7 +157,7 @@ class Desk:
             return None
         stamp = Stamp(memory.venue, now_ms, now_ms + memory.policy.permit_ttl_ms, self.new_nonce())
         origin = Origin(job.entry_id, job.published_ms, job.read_ms, memory.instance, __version__)
-        return Issue(decision=decision, facts=facts, state=state, stamp=stamp, origin=origin)
+        return Issue(decision, facts, state, stamp, origin, memory.cursor.last_id if memory.cursor else "")
 
     def _facts(self, plan: Plan, state: State, now_ms: int) -> Facts:
         return facts_of(plan, state, self.memory, now_ms=now_ms, mono_ns=self.clock.mono_ns(),

@@ -15,7 +15,7 @@ import msgspec
 
 from ..core.model import HEDGE, Filters, Policy, Snapshot
 from ..exchange import OrderState
-from ..store.changes import Unsettled
+from ..store.changes import Cursor, Unsettled
 from ..store.state import NO_BOOK, NO_SNAPSHOT, BookLine, State, book_text, snapshot_text
 
 
@@ -85,6 +85,8 @@ class Memory:
         self.mismatches: dict[str, dict] = {}
         # bookkeeper
         self.books: dict[str, KeptBook] = {}
+        self.cursor: Cursor | None = None
+        """How far the results are booked; None: not read yet."""
         self.books_read = False
         self.gap_ms = 0
         self.unsettled = 0

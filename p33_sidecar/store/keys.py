@@ -55,7 +55,7 @@ ISSUED: Final = "quantum:p33:issued"
 ENDED: Final = "quantum:p33:ended:"
 """STRING by plan: `<nonce> <why>` of an open permit that its facts ended, until it would have expired."""
 PLAN: Final = "quantum:p33:plan:"
-"""HASH by plan, 25 h: the last verdict on it and the last result for it."""
+"""STRING by plan, 25 h: the last verdict on it and the last result for it."""
 PLAN_TTL_MS: Final = 90_000_000
 RUN_ID: Final = "quantum:p33:run_id"
 """STRING: the server process that is known to hold everything we wrote."""

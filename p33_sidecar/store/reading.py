@@ -186,7 +186,8 @@ class Reading:
 
     def _state_keys(self, symbol: str) -> list[str]:
         return [keys.snapshot(symbol), keys.book(symbol), keys.ledger(symbol), keys.open_permit(symbol),
-                keys.plan(""), keys.HALT, keys.halt(symbol), keys.hold(symbol), self.result_stream, keys.taken("")]
+                keys.plan(""), keys.HALT, keys.halt(symbol), keys.hold(symbol), self.result_stream, keys.taken(""),
+                keys.taken("")]
 
 
 def logged(entry: Entry) -> Logged:

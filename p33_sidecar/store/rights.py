@@ -77,12 +77,10 @@ def _scripts(plans: str, results: str) -> Right:
 
 _BOOKS: Final = (
     Right("keeps the books", ("hset", "hdel", "pexpire"), WRITE,
-          (_all(keys.LEDGER), _all(keys.BOOK), _all(keys.ORDERS), keys.UNSETTLED, keys.CURSOR, keys.ISSUED,
-           _all(keys.PLAN))),
+          (_all(keys.LEDGER), _all(keys.BOOK), _all(keys.ORDERS), keys.UNSETTLED, keys.CURSOR, keys.ISSUED)),
     Right("knows which books there are", ("sadd",), WRITE, (keys.BOOKS,)),
-    Right("ends an open permit, rebuilds a ledger's hash, replaces a spoilt mark of a plan", ("del",), WRITE,
-          (_all(keys.OPEN), _all(keys.LEDGER), _all(keys.PLAN))),
-    Right("says why a permit ended", ("set",), WRITE, (_all(keys.ENDED),)),
+    Right("ends an open permit, rebuilds a ledger's hash", ("del",), WRITE, (_all(keys.OPEN), _all(keys.LEDGER))),
+    Right("remembers plans, says why a permit ended", ("set",), WRITE, (_all(keys.PLAN), _all(keys.ENDED))),
     Right("notes which kill switches were journalled", ("hset", "hdel"), WRITE, (keys.SWITCHES,)),
 )
 

@@ -16,7 +16,6 @@ from ..core.quantity import parse, side_of, text
 SEP = "\x1f"
 UNREADABLE = "!"
 """What a key of another type reads as. It never means that there is none."""
-NO_MARK = SEP * 4
 NO_SNAPSHOT = SEP * 7
 NO_BOOK = SEP * 10
 SNAPSHOT_FIELDS = ("position_amt", "side", "entry_price", "mark_price", "leverage", "unrealized_pnl", "ts_ms", "source")
@@ -37,7 +36,7 @@ class State(NamedTuple):
     issued: str = ""
     open: str = ""
     taken: str = ""
-    mark: str = NO_MARK
+    mark: str = ""
     plan_taken: str = ""
     unbooked: str = "0"
 
@@ -82,7 +81,6 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     retryable: bool
     nonce: str
     result_ms: int
-
 
 # -- snapshots ------------------------------------------------------------------------------------------------
 
@@ -166,9 +164,15 @@ def read_issued(line: str) -> Issued | None:
     return Issued(parts[0], parts[1], int(parts[2]), int(parts[3]), parts[4], parts[5])
 
 
+def mark_after(line: str, *, entry: str, outcome: str, retryable: bool, nonce: str) -> str:
+    """The mark after a verdict on a plan whose mark was `line`: of that, only the last result is kept."""
+    result_ms = line.rpartition(SEP)[2]
+    return SEP.join((entry, outcome, "1" if retryable else "0", nonce, result_ms if result_ms.isdigit() else ""))
+
+
 def read_mark(line: str) -> Mark | None:
     """What is remembered of the plan; None for nothing. Raises ValueError for a mark that cannot be read."""
-    if line == NO_MARK:
+    if not line:
         return None
     entry, outcome, retryable, nonce, result_ms = line.split(SEP)
     return Mark(entry, outcome, retryable == "1", nonce, int(result_ms or 0))

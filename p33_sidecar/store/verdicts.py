@@ -18,7 +18,7 @@ from ..core.record import Origin, record_bytes
 from . import keys, scripts
 from .connect import Link, store_errors
 from .line import Command
-from .state import Issued, State
+from .state import Issued, State, mark_after
 
 Entry = tuple[str, dict[str, str] | None]
 """A stream entry: its id and its fields; None for one that was deleted after delivery."""
@@ -42,6 +42,8 @@ class Issue(msgspec.Struct, frozen=True):
     state: State
     stamp: Stamp
     origin: Origin
+    booked_to: str = ""
+    """A result up to which all are booked, as far as is known here; empty: the store is to say."""
 
 
 class VerdictStore:
@@ -134,7 +136,8 @@ class VerdictStore:
     def _issue_command(self, issue: Issue) -> Command:
         decision, facts, stamp = issue.decision, issue.facts, issue.stamp
         plan = facts.plan
-        keys_ = self._state_keys(plan.symbol, plan.plan_id)
+        state = issue.state
+        keys_ = self._state_keys(plan.symbol, plan.plan_id, state.issued.partition(" ")[0])
         keys_ += [self._plans, keys.DECISIONS, keys.permit(plan.plan_id)]
         line = ""
         if decision.allow:
@@ -142,11 +145,12 @@ class VerdictStore:
                           text(facts.snapshot.amt), str(facts.book.rev)).line()
         permit = permit_bytes(decision, facts, self._policy, stamp=stamp, key=self._key)
         record = record_bytes(decision, facts, self._policy, stamp=stamp, origin=issue.origin)
-        retryable = decision.retry_after_ms is not None
+        outcome = "ALLOW" if decision.allow else "DENY"
+        mark = mark_after(state.mark, entry=issue.origin.stream_id, outcome=outcome,
+                          retryable=decision.retry_after_ms is not None, nonce=stamp.nonce)
         return scripts.call("issue", keys_, [
-            plan.symbol, plan.plan_id, issue.state.expectation(), facts.now_ms, issue.origin.stream_id, keys.GROUP,
-            "ALLOW" if decision.allow else "DENY", "1" if retryable else "0", stamp.nonce, stamp.expires_ms,
-            line, permit, record, keys.PLAN_TTL_MS,
+            plan.symbol, plan.plan_id, state.expectation(), facts.now_ms, issue.origin.stream_id, keys.GROUP, outcome,
+            stamp.nonce, stamp.expires_ms, line, permit, record, mark, keys.PLAN_TTL_MS, issue.booked_to,
         ])
 
     def _outcome(self, reply) -> Moved | int | None:
@@ -161,10 +165,10 @@ class VerdictStore:
             return None
         raise redis.ResponseError(f"{reply[1]} holds another type of value: nothing can be recorded")
 
-    def _state_keys(self, symbol: str, plan_id: str) -> list[str]:
+    def _state_keys(self, symbol: str, plan_id: str, issued: str = "") -> list[str]:
         return [keys.SNAPSHOT + symbol, keys.BOOK + symbol, keys.LEDGER + symbol, keys.OPEN + symbol,
                 keys.PLAN + plan_id, keys.HALT, keys.halt(symbol), keys.HOLD + symbol, self._results,
-                keys.TAKEN + plan_id]
+                keys.TAKEN + plan_id, keys.TAKEN + (issued or plan_id)]
 
 
 def _fields(flat: list[str] | None) -> dict[str, str] | None:

@@ -39,7 +39,6 @@ def two(redis_url: str) -> Iterator[World]:
     (keys.ledger("BTCUSDT"), "ledger_tampered"),
     (keys.book("BTCUSDT"), "ledger_tampered"),
     (keys.GAP, "ledger_gap"),
-    (keys.CURSOR, "cooldown_in_flight"),
     (RESULTS, "cooldown_in_flight"),
     (keys.ISSUED, "permit_outstanding"),
     (keys.taken("p1"), "permit_outstanding"),
@@ -73,14 +72,23 @@ def test_i07_wrecked_symbol_stops_no_other(two: World, key: str) -> None:
     (lambda r: r.hset(keys.snapshot("BTCUSDT"), "position_amt", "nan"), "no_exchange_snapshot"),
     (lambda r: r.hset(keys.snapshot("BTCUSDT"), "ts_ms", "yesterday"), "no_exchange_snapshot"),
     (lambda r: r.set(keys.GAP, "some"), "ledger_gap"),
-    (lambda r: r.hset(keys.plan("p1"), "result_ms", "soon"), "evaluation_error"),
-    (lambda r: r.hset(keys.plan("p1"), mapping={"entry": "first", "outcome": "DENY"}), "evaluation_error"),
-], ids=["issued-words", "issued-numbers", "book", "amount", "time", "gap", "mark-result", "mark-entry"])
+    (lambda r: r.set(keys.plan("p1"), "\x1f\x1f\x1f\x1fsoon"), "evaluation_error"),
+    (lambda r: r.set(keys.plan("p1"), "first\x1fDENY\x1f0\x1fn\x1f"), "evaluation_error"),
+    (lambda r: r.set(keys.plan("p1"), "DENY"), "evaluation_error"),
+], ids=["issued-words", "issued-numbers", "book", "amount", "time", "gap", "mark-result", "mark-entry", "mark-parts"])
 def test_i07_nonsense_in_a_key_is_answered_by_name(two: World, wreck: Callable[[redis.Redis], object],
                                                    verdict: str) -> None:
     """The right type with a value that nobody of ours would write."""
     wreck(two.redis)
     assert two.ask(plan_id="p1") == verdict
+
+
+def test_wrecked_cursor_stops_bookings_and_no_verdict_that_knows_of_none(two: World) -> None:
+    """The desk knows what is booked; a result that cannot be booked now keeps its own symbol waiting."""
+    _list(two.redis, keys.CURSOR)
+    assert two.ask() == "ALLOW 0.028"
+    two.redis.xadd(RESULTS, {"plan_id": "p9", "symbol": "ETHUSDT", "decision": "EXECUTE", "executed": "False"})
+    assert two.ask("CLOSE_FULL", symbol="ETHUSDT") == "cooldown_in_flight"
 
 
 def test_wrecked_open_key_keeps_a_permit_outstanding(two: World) -> None:
@@ -103,7 +111,7 @@ def test_wrecked_mark_is_replaced_by_the_denial_and_the_plan_may_come_again(two:
     """What was remembered of the plan is lost, so it is denied once, by name; published again it is judged afresh."""
     _list(two.redis, keys.plan("p1"))
     assert two.ask(plan_id="p1") == "evaluation_error"
-    assert two.permit("p1")["retryable"] and two.redis.type(keys.plan("p1")) == "hash"
+    assert two.permit("p1")["retryable"] and two.redis.type(keys.plan("p1")) == "string"
     assert two.ask(plan_id="p1") == "ALLOW 0.028"
 
 

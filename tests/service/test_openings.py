@@ -126,7 +126,7 @@ def test_a_result_not_yet_read_holds_the_adoption_back(keeping: Keeping) -> None
     keeping.clock.pass_ms(600)
     keeping.say("0.038")
     keeping.result()
-    keeping.keeper.openings.step(keeping.keeper.cursor)
+    keeping.keeper.openings.step(keeping.memory.cursor)
     assert keeping.ledger() == {}
     keeping.book()
     assert [entry["cause"] for entry in keeping.journal()] == ["contained"]

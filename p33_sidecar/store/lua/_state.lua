@@ -1,6 +1,7 @@
 -- What a verdict on a plan of a symbol rests on, as a list of texts: read in one step, compared in another.
 -- KEYS[1] plan's symbol's snapshot  [2] book  [3] ledger hash  [4] open permit  [5] plan mark  [6] halt
 -- KEYS[7] halt of the symbol  [8] hold  [9] result stream  [10] taken mark of the plan
+-- KEYS[11] taken mark of the plan that the symbol's last ALLOW is believed to be for, else the plan's own again
 -- Never writes. A key of another type reads as `!`: what that means is for the rules to say, never that there is none.
 -- The server runs this for every verdict, and every command in it costs two to five microseconds: few, none twice.
 
@@ -21,7 +22,7 @@ end
 -- MGET cannot tell a key of another type from one that is not there, and the switches count whatever they hold: one
 -- EXISTS over all of them says whether there is anything to look at more closely.
 local function texts_and_switches()
-  local names = {'quantum:p33:run_id', 'quantum:p33:venue', 'quantum:p33:gap', KEYS[4], KEYS[10]}
+  local names = {'quantum:p33:run_id', 'quantum:p33:venue', 'quantum:p33:gap', KEYS[4], KEYS[10], KEYS[5], KEYS[11]}
   local values = redis.call('MGET', unpack(names))
   local read = 0
   for i = 1, #names do
@@ -47,11 +48,17 @@ local function book_and_view()
   return book, 'changed'
 end
 
--- A stream entry is `unbooked` for us when it names our symbol or plan, or cannot be told.
-local function unbooked(stream, symbol, plan_id)
+-- The last result that is booked. Who issues says what he knows to be booked, which may be less, never more.
+local function booked_to(stream)
   local cursor = redis.pcall('HGET', 'quantum:p33:cursor', stream)
-  if type(cursor) == 'table' then return '!' end
-  local after = cursor and string.match(cursor, '^%S+') or '0-0'
+  if type(cursor) == 'table' then return nil end
+  return cursor and string.match(cursor, '^%S+') or '0-0'
+end
+
+-- A stream entry is `unbooked` for us when it names our symbol or plan, or cannot be told.
+local function unbooked(stream, symbol, plan_id, after)
+  after = after or booked_to(stream)
+  if not after then return '!' end
   local entries = redis.pcall('XRANGE', stream, '(' .. after, '+', 'COUNT', 50)
   if entries.err then return '!' end
   for _, entry in ipairs(entries) do
@@ -70,16 +77,16 @@ local function unbooked(stream, symbol, plan_id)
   return #entries == 50 and '1' or '0'
 end
 
-local function taken_of(issued)
+local function taken_of(issued, believed)
   local plan_id = string.match(issued, '^(%S+) ')
   if not plan_id then return '' end
   local key = 'quantum:p33:taken:' .. plan_id
-  local value = text(redis.pcall('GET', key))
+  local value = key == KEYS[11] and believed or text(redis.pcall('GET', key))
   if value == '' then return '' end
   return value .. ' ' .. redis.call('PEXPIRETIME', key)
 end
 
-local function state(symbol, plan_id)
+local function state(symbol, plan_id, after)
   local texts, halted, held = texts_and_switches()
   local book, view = book_and_view()
   local issued = text(redis.pcall('HGET', 'quantum:p33:issued', symbol))
@@ -87,9 +94,8 @@ local function state(symbol, plan_id)
     texts[1], texts[2], halted, held, texts[3],
     joined(redis.pcall('HMGET', KEYS[1], 'position_amt', 'side', 'entry_price', 'mark_price', 'leverage',
                        'unrealized_pnl', 'ts_ms', 'source')),
-    book, view, issued, texts[4], taken_of(issued),
-    joined(redis.pcall('HMGET', KEYS[5], 'entry', 'outcome', 'retryable', 'nonce', 'result_ms')),
-    texts[5], unbooked(KEYS[9], symbol, plan_id),
+    book, view, issued, texts[4], taken_of(issued, texts[7]), texts[6], texts[5],
+    unbooked(KEYS[9], symbol, plan_id, after),
   }
 end
 

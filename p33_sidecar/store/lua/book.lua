@@ -45,10 +45,9 @@ end
 
 local ended = ''
 if op.plan_id then
-  local kind = redis.call('TYPE', KEYS[8]).ok
-  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[8]) end
-  redis.call('HSET', KEYS[8], 'result_ms', op.result_ms)
-  redis.call('PEXPIRE', KEYS[8], plan_ttl)
+  local mark = redis.pcall('GET', KEYS[8])
+  local verdict = type(mark) == 'string' and string.match(mark, '^(.*\31)%d*$') or '\31\31\31\31'
+  redis.call('SET', KEYS[8], verdict .. op.result_ms, 'PX', plan_ttl)
   local plan_id, nonce, issued_ms = issued_of(op.symbol)
   if plan_id == op.plan_id then
     local taken = redis.pcall('GET', 'quantum:p33:taken:' .. plan_id)
