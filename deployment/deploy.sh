@@ -9,13 +9,14 @@ usage: deployment/deploy.sh [options]
   --dry-run            say every step, change nothing
   --testnet-env FILE   take the exchange's credentials over from this file (default: /etc/quantum/testnet.env)
   --redis-users        make the Redis users in /etc/quantum/redis, and log in as them
+  --pipeline           archive, audit and reports too: Dagster and its two units; later deployments keep them
   --no-proof           do not prove it at the end
 END
   printf '%s\n' 'environment: DESTDIR=FOLDER installs below a folder, starts nothing; PYTHON=python3.11'
 }
 
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-HOST='' DRY=no TESTNET_ENV='' REDIS_USERS=no PROOF=yes
+HOST='' DRY=no TESTNET_ENV='' REDIS_USERS=no PIPELINE=no PROOF=yes
 PYTHON=${PYTHON:-python3.11}
 PASSED=()
 while [ $# -gt 0 ]; do
@@ -24,6 +25,7 @@ while [ $# -gt 0 ]; do
     --dry-run) DRY=yes; PASSED+=("$1") ;;
     --testnet-env) TESTNET_ENV=${2:?--testnet-env needs a file}; PASSED+=("$1" "$2"); shift ;;
     --redis-users) REDIS_USERS=yes; PASSED+=("$1") ;;
+    --pipeline) PIPELINE=yes; PASSED+=("$1") ;;
     --no-proof) PROOF=no; PASSED+=("$1") ;;
     -h|--help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -50,22 +52,34 @@ content() { (cd "$SOURCE" && find "${PARTS[@]}" -type f ! -path '*/__pycache__/*
 number=$(sed -n 's/^version = "\(.*\)"/\1/p' "$SOURCE/pyproject.toml")
 RELEASE=$number-$(content | sha256sum | cut -c1-8)
 TARGET=$BASE/releases/$RELEASE
+if [ -e "$UNITS/$DAEMON" ]; then PIPELINE=yes; fi
+
+# The package itself is built from a copy, since building leaves files beside the sources.
+install_package() {
+  run mkdir -p "$TARGET/source"
+  run cp -a "${PARTS[@]/#/$SOURCE/}" "$TARGET/source/"
+  run "$TARGET/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    -c "$SOURCE/constraints.txt" "$TARGET/source[$1]"
+  run rm -rf "$TARGET/source"
+}
 
 install_release() {
   if [ -e "$TARGET/.complete" ]; then
     say "release $RELEASE: installed already"
-    return
+  else
+    say "release $RELEASE: installing into $TARGET"
+    run rm -rf "$TARGET"
+    run mkdir -p "$TARGET"
+    run cp -a "$SOURCE/deployment" "$SOURCE/docs" "$TARGET/"
+    run "$PYTHON" -m venv "$TARGET/venv"
+    install_package cli
+    run touch "$TARGET/.complete"
   fi
-  say "release $RELEASE: installing into $TARGET"
-  run rm -rf "$TARGET"
-  run mkdir -p "$TARGET/source"
-  run cp -a "${PARTS[@]/#/$SOURCE/}" "$TARGET/source/"
-  run mv "$TARGET/source/deployment" "$TARGET/source/docs" "$TARGET/"
-  run "$PYTHON" -m venv "$TARGET/venv"
-  run "$TARGET/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -c "$SOURCE/constraints.txt" "$TARGET/source[cli]"
-  run rm -rf "$TARGET/source"
-  run touch "$TARGET/.complete"
+  if [ "$PIPELINE" = yes ] && [ ! -e "$TARGET/.pipeline" ]; then
+    say "release $RELEASE: adding the pipeline"
+    install_package pipeline
+    run touch "$TARGET/.pipeline"
+  fi
 }
 
 install_configuration() {
@@ -97,10 +111,21 @@ install_credentials() {
 
 install_units() {
   local unit
+  if [ "$PIPELINE" = yes ] && [ ! -e "$ETC/dagster.yaml" ]; then
+    run install -D -m 0644 "$SOURCE/deployment/dagster/one-machine.yaml" "$ETC/dagster.yaml"
+  fi
   for unit in "$SOURCE"/deployment/systemd/*.service "$SOURCE"/deployment/systemd/*.timer; do
+    case ${unit##*/} in *dagster*) [ "$PIPELINE" = yes ] || continue ;; esac
     run install -D -m 0644 "$unit" "$UNITS/${unit##*/}"
   done
   run install -D -m 0755 "$SOURCE/deployment/p33.sh" "$BIN/p33"
+}
+
+# A server that does not know the users would only make the gate fail: nothing is switched or started before it does.
+require_logins() {
+  if [ "$REDIS_USERS" = no ] || ! systemd_here; then return; fi
+  run "$TARGET/venv/bin/python" -m p33_sidecar.cli.logins "$CREDENTIALS" ||
+    fail "give Redis the users ($ETC/redis/users.acl as its aclfile, deployment/redis/redis.conf), then run this again"
 }
 
 switch() {
@@ -122,6 +147,7 @@ install_release
 install_configuration
 install_credentials
 install_units
+require_logins
 switch
 restart_services
 prove

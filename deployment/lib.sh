@@ -13,6 +13,8 @@ KEPT=$DESTDIR/var/lib/quantum/p33/proof.json
 SIDECAR=quantum-position-state-brain.service
 APPLY=quantum-apply-layer.service
 CANARY=quantum-p33-canary.timer
+DAEMON=quantum-p33-dagster-daemon.service
+WEB=quantum-p33-dagster-webserver.service
 DRY=${DRY:-no}
 
 say() { printf '%s\n' "$*"; }
@@ -56,4 +58,17 @@ restart_services() {
   run timeout 60 systemctl restart "$SIDECAR" || say "the gate is not ready yet: systemctl status $SIDECAR says why"
   run systemctl start "$APPLY"
   run systemctl start "$CANARY"
+  restart_pipeline
+}
+
+# A release without the pipeline (an older one, after rollback.sh) leaves nothing to start.
+restart_pipeline() {
+  if [ ! -e "$UNITS/$DAEMON" ]; then return; fi
+  if [ -e "$BASE/current/.pipeline" ]; then
+    run systemctl enable --quiet "$DAEMON" "$WEB"
+    run systemctl restart "$DAEMON" "$WEB"
+  else
+    run systemctl disable --quiet --now "$WEB" "$DAEMON"
+    say "the pipeline is not part of this release: its units are stopped"
+  fi
 }

@@ -15,6 +15,7 @@ from p33_pipeline.assets.tuning import threshold_review
 from p33_pipeline.audit_sensors import audit_sensors
 from p33_pipeline.jobs import default_jobs
 from p33_pipeline.resources import P33, RESOURCE
+from p33_pipeline.retention import forget_runs
 from p33_pipeline.schedules import default_schedules
 from p33_pipeline.sensors import default_sensors
 
@@ -27,5 +28,5 @@ def build_defs(**resources: Any) -> dg.Definitions:
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.Definitions(
-            assets=ASSETS, jobs=[*default_jobs, annotate_break], schedules=default_schedules,
+            assets=ASSETS, jobs=[*default_jobs, annotate_break, forget_runs], schedules=default_schedules,
             sensors=[*default_sensors, *audit_sensors], resources={RESOURCE: P33(), **resources})

@@ -7,6 +7,7 @@ import dagster as dg
 
 from p33_pipeline import jobs
 from p33_pipeline.partitions import day_key, hour_key
+from p33_pipeline.retention import forget_runs
 
 RUNNING, STOPPED = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
@@ -39,12 +40,15 @@ def compact_every_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return _for(day_key(_tick_ms(context) - DAY_MS))
 
 
+forget_every_day = dg.ScheduleDefinition(
+    name="forget_every_day", job=forget_runs, cron_schedule="15 1 * * *", execution_timezone="UTC",
+    default_status=RUNNING, description="At 01:15 forgets runs that are two weeks old and say nothing.")
 review_every_week = dg.ScheduleDefinition(
     name="review_every_week", job=jobs.review_thresholds, cron_schedule="0 6 * * 1", execution_timezone="UTC",
     default_status=STOPPED, description="On Monday at 06:00 judges the thresholds over the last week.")
 
 default_schedules: Final = [archive_every_five_minutes, audit_every_hour, report_every_day, compact_every_day,
-                            review_every_week]
+                            forget_every_day, review_every_week]
 
 
 def _for(key: str) -> dg.RunRequest:

@@ -7,12 +7,15 @@ import shutil
 
 import pytest
 
-PACKAGES = {"systemd-analyze": "systemd", "promtool": "prometheus", "node": "nodejs"}
+PACKAGES = {"systemd-analyze": "systemd", "promtool": "prometheus", "node": "nodejs", "nginx": "nginx",
+            "openssl": "openssl", "sshd": "openssh-server", "ssh": "openssh-client", "rsync": "rsync"}
+SYSTEM = ("/usr/sbin", "/sbin")
+"""Where daemons are, which not every PATH names."""
 
 
 def needed(program: str) -> str:
     """The program's path. Without it the test is skipped with that said; in CI, which installs it, the test fails."""
-    path = shutil.which(program)
+    path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(SYSTEM))
     if path is None:
         why = f"{program} is not on PATH: `apt-get install {PACKAGES[program]}`"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)

@@ -2,7 +2,7 @@
 
     python -m p33_sidecar.cli.credentials FOLDER [--from testnet.env] [--redis-users FOLDER] [--env-file FILE]
 
-`FOLDER` holds a folder for each program (`HOLDERS`). What is there already stays as it is. What may not happen here: a
+`FOLDER` holds a folder for each program (`USERS`). What is there already stays as it is. What may not happen here: a
 secret on the screen, in an argument, or in a file that others can read; a file that is there by half.
 """
 
@@ -20,8 +20,10 @@ from ..settings import MAIN_PAIR, TEST_PAIR, load
 from ..store import rights
 from .envfile import read_env_files
 
-SIDECAR, APPLY, OPERATOR = "position-state-brain", "apply-layer", "operator"
-HOLDERS: Final = {SIDECAR: rights.SIDECAR, APPLY: rights.APPLY, OPERATOR: rights.OPERATOR}
+SIDECAR, APPLY, OPERATOR, PIPELINE = "position-state-brain", "apply-layer", "operator", "pipeline"
+HOLDERS: Final = (SIDECAR, APPLY, OPERATOR)
+"""Folders of the programs that know the permits' key; the pipeline has no need of it."""
+USERS: Final = {SIDECAR: rights.SIDECAR, APPLY: rights.APPLY, OPERATOR: rights.OPERATOR, PIPELINE: rights.PIPELINE}
 """Folder -> the Redis user of the program that reads it."""
 KEY, PREVIOUS = "P33_PERMIT_KEY", "P33_PERMIT_KEY_PREVIOUS"
 KEY_BYTES: Final = 32
@@ -46,7 +48,7 @@ def main(argv: list[str]) -> int:
 
 def fill(folder: Path, *, exchange_from: Path | None, redis_users: Path | None, env_file: Path | None) -> list[str]:
     """Everything that is missing. Raises OSError, Unsound, ConfigurationInvalid."""
-    for holder in HOLDERS:
+    for holder in USERS:
         (folder / holder).mkdir(parents=True, exist_ok=True, mode=0o700)
         (folder / holder).chmod(0o700)
     told = _exchange_keys(folder, exchange_from) if exchange_from else []
@@ -77,7 +79,7 @@ def put(path: Path, secret: str) -> None:
 
 def _exchange_keys(folder: Path, source: Path) -> list[str]:
     values, told = read_env_files((source,)), []
-    for holder in (SIDECAR, APPLY):
+    for holder in (SIDECAR, APPLY, PIPELINE):
         if any((folder / holder / name).exists() for name in MAIN_PAIR + TEST_PAIR):
             continue
         found = [name for name in MAIN_PAIR + TEST_PAIR if values.get(name, "").strip()]
@@ -85,7 +87,7 @@ def _exchange_keys(folder: Path, source: Path) -> list[str]:
             put(folder / holder / name, values[name].strip())
         told.append(f"{holder}: {', '.join(found)} taken over from {source}" if found
                     else f"{holder}: {source} names no exchange credentials")
-        if found and holder == SIDECAR:
+        if found and holder != APPLY:
             told.append(f"{holder}: a read-only key is enough for it; this one is the Apply Layer's, too")
     return told
 
@@ -104,7 +106,7 @@ def _permit_key(folder: Path) -> list[str]:
 def _redis_urls(folder: Path, users: Path, env_file: Path | None) -> list[str]:
     values = read_env_files((env_file,)) if env_file else {}
     told = []
-    for holder, user in HOLDERS.items():
+    for holder, user in USERS.items():
         path = folder / holder / "REDIS_URL"
         if path.exists():
             continue

@@ -38,7 +38,8 @@ def main(argv: list[str]) -> int:
 
 def write(folder: Path, *, plans: str, results: str) -> Path:
     """Make what is missing. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)  # the server, another user, reaches users.acl by name
     users = rights.users(plans, results)
     hashes = {user.name: _hash(_password(folder / f"{user.name}.password")) for user in users}
     _put(folder / "users.acl", rights.acl_file(users, hashes), mode=0o644)

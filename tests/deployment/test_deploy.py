@@ -71,14 +71,15 @@ def test_what_is_installed_is_where_the_units_look(installed: Installation) -> N
     assert (installed.base / "current/venv/bin/p33-apply").exists()
     assert (installed.base / "current/docs/settings.md").exists()
     assert {p.name for p in (installed.root / "etc/systemd/system").iterdir()} == {
-        p.name for p in (SCRIPTS / "systemd").iterdir()}
-    for holder in ("position-state-brain", "apply-layer", "operator"):
+        p.name for p in (SCRIPTS / "systemd").iterdir() if "dagster" not in p.name}
+    for holder in ("position-state-brain", "apply-layer", "operator", "pipeline"):
         folder = installed.credentials / holder
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.iterdir())
     keys = {path.read_text() for path in installed.credentials.glob("*/P33_PERMIT_KEY")}
     assert len(keys) == 1 and len(keys.pop().strip()) == 64
     assert not (installed.credentials / "operator" / "BINANCE_API_SECRET").exists()
+    assert not (installed.credentials / "pipeline" / "P33_PERMIT_KEY").exists()
 
 
 def test_a_second_deployment_changes_nothing(installed: Installation) -> None:
@@ -101,6 +102,19 @@ def test_a_dry_run_says_every_step_and_does_none(tmp_path: Path) -> None:
                  "quantum-apply-layer.service", "ln -sfn"):
         assert step in said.stdout, step
     assert not fresh.root.exists()
+
+
+def test_the_pipeline_is_installed_where_it_is_asked_for_and_stays(installed: Installation) -> None:
+    """Its packages go into the release that is there; the units' being there is what a later deployment goes by."""
+    asked = installed.script("deploy.sh", "--dry-run", "--pipeline").stdout
+    for step in ("adding the pipeline", "[pipeline]", "dagster.yaml", "quantum-p33-dagster-webserver.service"):
+        assert step in asked.replace("\\", ""), asked
+    assert "dagster" not in installed.script("deploy.sh", "--dry-run").stdout
+    unit = installed.root / "etc/systemd/system/quantum-p33-dagster-daemon.service"
+    unit.touch()
+    again = installed.script("deploy.sh", "--dry-run").stdout
+    unit.unlink()
+    assert "adding the pipeline" in again and "quantum-p33-dagster-webserver.service" in again
 
 
 def test_new_settings_are_named_and_the_file_is_left_alone(tmp_path: Path) -> None:
