@@ -6,7 +6,7 @@ ARGS   ?=
 # Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
 SPREAD ?= -n 4 --dist loadfile
 
-.PHONY: demo test bench dagster kill campaign planted servers lint docs setup clean
+.PHONY: demo test bench dagster kill campaign planted servers boot lint docs setup clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -39,6 +39,9 @@ planted: setup         ## the audit against histories of known truth, `ARGS="--s
 
 dagster: setup         ## the pipeline's UI on what the demo left, or on P33_HISTORY_URL
 	$(BIN)/python -m p33_pipeline.serve $(ARGS)
+
+boot: setup            ## as root: the installation on a Debian booted with systemd, in a container of its own
+	$(BIN)/python -m tests.boot $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

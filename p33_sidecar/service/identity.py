@@ -79,7 +79,10 @@ def _notice(link: Link, memory: Memory, clock: ServerClock, what: str) -> None:
     at_ms, by = memory.restart_noticed_ms, memory.instance
     switches.add_event(link.redis, "store_restarted", at_ms=at_ms, by=by, what=what, run_id=link.run_id)
     withdrawn = switches.withdraw_all(link.redis, at_ms=at_ms, by=by, why="store restarted")
-    log.error("store.restarted", extra={"fields": {"what": what, "run_id": link.run_id, "withdrawn": len(withdrawn)}})
+    # A restart is over by itself one cooldown later; a server that lost its data is not.
+    level = logging.WARNING if what == RESTARTED else logging.ERROR
+    log.log(level, "store.restarted",
+            extra={"fields": {"what": what, "run_id": link.run_id, "withdrawn": len(withdrawn)}})
 
 
 def _venue_says(link: Link, memory: Memory, clock: ServerClock, venue: str) -> None:
