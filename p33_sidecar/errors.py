@@ -2,6 +2,7 @@
 
     P33Error
     ├── ExchangeUnavailable   the exchange gave no usable answer: what it would have said is unknown
+    │   ├── SymbolUnlisted    it lists no such symbol
     │   └── ExchangeBanned    it told us to stay away until a time: send nothing before it
     ├── ExchangeRejected      a definite refusal with a code: nothing happened there
     ├── OutcomeUnknown        an order may or may not have executed: look it up, never send it again
@@ -26,6 +27,10 @@ class ExchangeUnavailable(P33Error):
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
         self.detail = detail
+
+
+class SymbolUnlisted(ExchangeUnavailable):
+    """The exchange lists no such symbol (-1121) now; what it knew of one that it listed before stays unknown."""
 
 
 class ExchangeBanned(ExchangeUnavailable):

@@ -20,6 +20,7 @@ from ..core.orders import client_order_id
 from ..core.permit import Permit
 from ..core.quantity import ZERO, text
 from ..core.reasons import Refusal
+from ..errors import SymbolUnlisted
 from ..gate import Free, Gate, Refused, Taken, new_token
 from ..store.applying import ApplyStore, Kind, Standing
 from . import results
@@ -118,7 +119,10 @@ class Applier:
         if not suspect or standing.taken or self.rules.dry_run or not self.orders.possible:
             return False
         intent = self._intent(entry, NOTHING, mark="found", expires_ms=0, now_ms=standing.now_ms)
-        state = self.orders.look(intent)
+        try:
+            state = self.orders.look(intent)
+        except SymbolUnlisted:
+            return False  # no order can be there, and none is sent: nobody allows one. The canary's plans are such.
         if state is None:
             return False
         intent = msgspec.structs.replace(intent, side=state.side, quantity=text(state.executed_qty))

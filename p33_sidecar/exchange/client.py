@@ -25,6 +25,7 @@ from p33_sidecar.errors import (
     ExchangeUnavailable,
     OutcomeUnknown,
     P33Error,
+    SymbolUnlisted,
 )
 from p33_sidecar.exchange.connection import Answer, Call, Connection, Observer, Unobserved
 from p33_sidecar.exchange.failures import Failure, Fate, quotable
@@ -39,6 +40,7 @@ from p33_sidecar.exchange.wire import decode
 
 RECV_WINDOW_MS: Final = 5_000
 NO_SUCH_ORDER: Final = -2013
+INVALID_SYMBOL: Final = -1121
 CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 LATEST_MS: Final = 1 << 53
 
@@ -213,7 +215,8 @@ class Exchange:
             return
         if failure.fate is Fate.BANNED:
             raise ExchangeBanned(answer.ban_until_ms, failure.kind)
-        raise ExchangeUnavailable(failure.kind, self._detail(failure))
+        unlisted = failure.code == INVALID_SYMBOL and failure.fate is Fate.REFUSED
+        raise (SymbolUnlisted if unlisted else ExchangeUnavailable)(failure.kind, self._detail(failure))
 
     def _order_error(self, failure: Failure, until_ms: int) -> P33Error:
         """What a failed order means, by its fate."""

@@ -30,6 +30,13 @@ def test_i10_the_order_is_the_permits_reduce_only_and_named_after_the_plan(shop:
     assert shop.exchange.position_amt(SYMBOL) == Decimal("0.010") and not shop.intents()
 
 
+def test_a_plan_read_again_for_a_symbol_that_is_not_listed_gets_its_answer(shop: Shop):
+    """A canary that was waiting when the Apply Layer was killed: the exchange refuses to look for its order."""
+    shop.applier().handle(shop.publish("canary-1", "P33CANARY", "P33_CANARY", again=True))
+    result = shop.only_result()
+    assert (result.decision, result.step["refusal"]) == ("BLOCKED", "missing_governor_permit") and not shop.sends()
+
+
 def test_a_plan_id_the_exchange_would_refuse_is_hashed(shop: Shop):
     """`p33-` and the first 32 hex digits of SHA-256(plan_id)."""
     plan_id = "close#" + "x" * 100

@@ -220,6 +220,9 @@ STATUS = "query($run: ID!) {runOrError(runId: $run) {... on Run {status}}}"
 
 
 def everything_came_back_by_itself() -> str:
+    """The simulated exchange alone has forgotten its trade, and is told; no real one does."""
+    until("the exchange", lambda: "result" in run(
+        f"curl -fsS {EXCHANGE}/_sim/position -d '{{\"symbol\":\"BTCUSDT\",\"amt\":\"0.010\"}}'", code=None))
     until("units", up)
     until("the pipeline", lambda: "archive_now" in dagster(DEFINITIONS))
     until("trust", lambda: shown(SIDECAR, "StatusText").startswith("ready"))
