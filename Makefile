@@ -6,7 +6,7 @@ ARGS   ?=
 # Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
 SPREAD ?= -n 4 --dist loadfile
 
-.PHONY: demo test bench dagster kill campaign planted servers boot lint docs setup clean
+.PHONY: demo test bench dagster kill campaign planted attacks servers boot lint docs setup clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -36,6 +36,9 @@ kill: setup            ## kill -9 at random moments, the whole house, `ARGS="--r
 
 planted: setup         ## the audit against histories of known truth, `ARGS="--seeds 300"`
 	$(BIN)/python -m p33_pipeline.generator check $(ARGS)
+
+attacks: setup         ## the attack table, played: docs/attacks.md
+	$(BIN)/python -m tests.attacks
 
 dagster: setup         ## the pipeline's UI on what the demo left, or on P33_HISTORY_URL
 	$(BIN)/python -m p33_pipeline.serve $(ARGS)

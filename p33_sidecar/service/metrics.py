@@ -33,7 +33,7 @@ REJECT_REASONS: Final = (
 )
 ANOMALIES: Final = (
     "order_without_side", "order_changed_side", "reduce_only_beyond_zero", "reduce_only_grows_position",
-    "ledger_tampered",
+    "ledger_tampered", "book_unreadable",
 )
 MOST_STRANGERS: Final = 1_000
 """Symbols outside the list that get series of their own; a producer that invents names fills only `other`."""
