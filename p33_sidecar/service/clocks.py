@@ -12,7 +12,7 @@ import logging
 import redis
 
 from ..store.connect import ServerClock, server_ms
-from ..store.switches import add_event
+from ..store.switches import add_event, withdraw_all
 from .memory import Memory
 
 log = logging.getLogger("p33.clocks")
@@ -24,14 +24,24 @@ class ClockWatch:
     def __init__(self, client: redis.Redis, memory: Memory, clock: ServerClock) -> None:
         self._redis, self._memory, self._clock = client, memory, clock
         self._exchange_skewed = False
+        self._offset_ms: int | None = None
+        """The server's time minus ours when last asked: the clock itself may have been renewed by other loops since."""
 
     def sync(self) -> None:
         """Take the server's time. The new time holds whatever the old one was; a jump is an event."""
-        now_ms = server_ms(self._redis)
-        jump_ms = now_ms - self._clock.now_ms()
+        now_ms, mono_ms = server_ms(self._redis), self._clock.mono_ns() // 1_000_000
+        before_ms = self._clock.now_ms() - mono_ms if self._offset_ms is None else self._offset_ms
+        self._offset_ms = now_ms - mono_ms
         self._clock.sync(now_ms)
-        if abs(jump_ms) > self._memory.policy.skew_ms:
-            self._skewed("store", jump_ms)
+        if abs(self._offset_ms - before_ms) > self._memory.policy.skew_ms:
+            self._doubt(self._offset_ms - before_ms)
+
+    def _doubt(self, jump_ms: int) -> None:
+        """What was stamped before the jump ends at another time than was meant: a permit may live for hours now, a
+        book's last order lie in the future. Open permits end, and books are read again."""
+        self._skewed("store", jump_ms)
+        self._memory.reread_books.set()
+        withdraw_all(self._redis, at_ms=self._clock.now_ms(), by=self._memory.instance, why="server clock set")
 
     def compare(self, offset_ms: int) -> None:
         """The exchange's clock minus ours: an event when it begins to differ by more than the tolerated skew."""

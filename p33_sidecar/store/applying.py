@@ -12,6 +12,7 @@ import redis
 
 from . import keys, scripts
 from .connect import Link, server_ms, store_errors
+from .groups import make_group
 from .takings import is_wrong_type
 
 CLAIM_IDLE_MS = 30_000
@@ -103,12 +104,8 @@ class ApplyStore:
 
     def _make_group(self) -> None:
         """At the oldest entry that may still be answered; what was answered before is recognised by its mark."""
-        start = f"{max(server_ms(self.redis) - self._max_age_ms, 0)}-0"
-        try:
-            self.redis.xgroup_create(self._plans, keys.APPLY_GROUP, id=start, mkstream=True)
-        except redis.ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+        make_group(self.redis, self._plans, keys.APPLY_GROUP, now_ms=server_ms(self.redis),
+                   max_age_ms=self._max_age_ms)
 
     def standing(self, entry_id: str, plan_id: str) -> Standing:
         """What there is to know before a plan is handled, in one round trip."""

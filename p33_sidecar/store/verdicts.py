@@ -17,6 +17,7 @@ from ..core.quantity import text
 from ..core.record import Origin, record_bytes
 from . import keys, scripts
 from .connect import Link, store_errors
+from .groups import make_group
 from .line import Command
 from .state import Issued, State, mark_after
 
@@ -60,15 +61,9 @@ class VerdictStore:
 
     def ensure_group(self, now_ms: int) -> bool:
         """Create the group at the oldest entry that may still be answered. True if it did not exist."""
-        start = f"{max(now_ms - self._policy.plan_max_age_ms, 0)}-0"
         with store_errors():
-            try:
-                self._redis.xgroup_create(self._plans, keys.GROUP, id=start, mkstream=True)
-            except redis.ResponseError as error:
-                if "BUSYGROUP" in str(error):
-                    return False
-                raise
-        return True
+            return make_group(self._redis, self._plans, keys.GROUP, now_ms=now_ms,
+                              max_age_ms=self._policy.plan_max_age_ms)
 
     def own_pending(self, after: str = "0") -> list[Entry]:
         """What was delivered to this consumer and never acknowledged. Raises GroupMissing."""

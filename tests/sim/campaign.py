@@ -27,6 +27,10 @@ AMOUNTS = {"BTCUSDT": ("0", "0.038", "0.0384", "0.1", "-0.05", "0.0005"), "ETHUS
            "TRXUSDT": ("0", "123", "-61")}
 
 
+LEAPS_MS = (-3_600_000, -20_000, -5_000, -1_500, 1_500, 5_000, 20_000, 3_600_000)
+MEANWHILE = ("publish", "decide", "take", "execute", "tell", "book", "poll", "moment", "tend")
+
+
 class Campaign:
     """One seed."""
 
@@ -39,7 +43,7 @@ class Campaign:
         """Take the steps, then let everything settle. Raises LawBroken."""
         for name in self.random.choices(list(weights), list(weights.values()), k=steps):
             self.step(name)
-        for name in ("heal", "clear", "book", "decide", "settle"):
+        for name in ("heal", "clear", "book", "decide", "settle", "rest"):
             self.step(name)
         self.laws.at_the_end()
 
@@ -155,7 +159,7 @@ class Campaign:
 
     def poll(self) -> None:
         """Sooner than due, as a refresh would, but for a ban."""
-        if self.town.sidecar.memory.ban_until_ms <= self.town.clock.wall_ms:
+        if self.town.sidecar.memory.ban_until_ms <= self.town.sidecar.clock.now_ms():
             self.town.poll()
 
     def book(self) -> None:
@@ -176,6 +180,8 @@ class Campaign:
 
     def settle(self) -> None:
         """Everything on its way arrives."""
+        for plan in sorted(self.town.unsent()):
+            self.town.send(plan)
         for plan in sorted(self.town.untold()):
             self.town.tell(plan)
         self.town.tend()
@@ -185,13 +191,21 @@ class Campaign:
         self.town.book()
         self.town.decide()
 
+    def rest(self) -> None:
+        """Every permit is past its end, and the exchange was asked since."""
+        for _ in range(2):
+            self.town.wait(80_000)
+            self.town.tend()
+            self.town.book()
+            self.town.decide()
+
     # -- mishaps --------------------------------------------------------------------------------------------------
 
     def fail(self) -> None:
         self.town.market.failure = self.random.choice(("timeout", "html", "http_5xx", "empty_list"))
 
     def ban(self) -> None:
-        self.town.market.banned_until_ms = self.town.clock.wall_ms + 20_000
+        self.town.market.ban(20_000)
 
     def heal(self) -> None:
         self.town.market.failure = ""
@@ -207,6 +221,18 @@ class Campaign:
 
     def hedge(self) -> None:
         self.town.market.hedge.add(self._symbol())
+
+    def clock_set(self) -> None:
+        """Somebody sets the server's clock, or its host has slept."""
+        self.town.clock.set_wall(self.random.choice(LEAPS_MS))
+
+    def clock_wrong(self) -> None:
+        """The server's clock is wrong for one deed, or for a few."""
+        by_ms = self.random.choice(LEAPS_MS)
+        self.town.clock.set_wall(by_ms)
+        for name in self.random.choices(MEANWHILE, k=self.random.choice((1, 1, 2, 4))):
+            self.step(name)
+        self.town.clock.set_wall(-by_ms)
 
     def restart(self) -> None:
         self.town.start_sidecar()
@@ -239,7 +265,9 @@ SHAKY = {"publish": 4, "decide": 3, "poll": 3, "save": 1, "crash_amid_plans": 2,
 """The server comes and goes."""
 BLIND = {"publish": 3, "decide": 3, "take": 4, "fail": 1, "heal": 1, "while_": 2, "poll": 1, "agree": 1}
 """The exchange says little, and permits are taken late."""
-DAYS = (BUSY, SHAKY, BLIND, WEIGHTS)
+MISTIMED = BUSY | {"clock_set": 1.5, "clock_wrong": 3, "restart": 0.5, "fail": 0.5, "heal": 1}
+"""Clocks are set, or wrong for a while."""
+DAYS = (BUSY, SHAKY, BLIND, WEIGHTS, MISTIMED)
 
 
 def run_seed(seed: int, *, steps: int = STEPS, weights: dict[str, float] = WEIGHTS) -> Counter[str]:

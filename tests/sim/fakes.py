@@ -18,14 +18,24 @@ import redis
 from p33_sidecar.store.connect import Link, ServerClock
 from p33_sidecar.store.line import Command, Line
 
-START_MS = 1_769_301_000_000
+START_MS, BOOTED_MS = 1_769_301_000_000, 5_000_000
 
 
 class HandClock:
-    """Wall time of the server and monotonic time of the machine. Both stand still unless moved."""
+    """Wall time of the server, monotonic time of the machine, and the exchange's own. All stand still unless moved."""
 
     def __init__(self) -> None:
-        self.wall_ms, self.mono_ms = START_MS, 5_000_000
+        self.wall_ms, self.mono_ms = START_MS, BOOTED_MS
+
+    @property
+    def exchange_ms(self) -> int:
+        """The exchange's clock: nobody here can set it."""
+        return START_MS + self.mono_ms - BOOTED_MS
+
+    @property
+    def set_by_ms(self) -> int:
+        """By how much the server's clock was set, all in all."""
+        return self.wall_ms - self.exchange_ms
 
     def pass_ms(self, ms: int) -> None:
         """Time goes by."""

@@ -15,6 +15,9 @@ from p33_sidecar.store import keys
 from tests.sim.market import RULES
 from tests.sim.town import Town
 
+LINGERING = {"plan_expired", "plan_superseded", "clock_skew", "no_exchange_snapshot", "stale_exchange_state",
+             "cooldown_in_flight", "permit_outstanding", "store_restarted", "ledger_gap", "ledger_missing"}
+"""What is over by itself when everything has come to rest and the exchange answers again."""
 COOLDOWN_MS, STALE_MS, HELD_MS, LIFE_MS = 15_000, 10_000, 75_000, 60_000
 
 
@@ -44,8 +47,10 @@ class Laws:
         self._snapshots_say_what_a_reply_said()
 
     def at_the_end(self) -> None:
-        """Everything was read and booked: nothing is left over."""
+        """Everything was read and booked: nothing is left over, and a plan is not denied for what is long past."""
         town = self.town
+        if not town.lost_something:
+            self._nothing_lingers()
         pending = town.redis.xpending("quantum:apply.plan", "p33")["pending"]
         _law(pending == 0, f"{pending} plans are read and not acknowledged")
         entries = {entry_id: fields["plan_id"] for entry_id, fields in town.redis.xrange("quantum:apply.plan")}
@@ -55,6 +60,14 @@ class Laws:
             least = 0 if town.lost_something else 1
             _law(least <= judged[plan_id] <= published, f"{plan_id}: {published} entries, {judged[plan_id]} verdicts")
         self.books_add_up()
+
+    def _nothing_lingers(self) -> None:
+        """No clock that was wrong for a while, no order, permit or ban denies for ever (timeline T13)."""
+        plans = [self.town.publish("CLOSE_FULL", symbol=symbol) for symbol in RULES]
+        self.town.decide()
+        for plan_id in plans:
+            said = self.town.verdict(plan_id)
+            _law(said.split()[-1] not in LINGERING, f"{plan_id} at the end: {said}")
 
     def books_add_up(self) -> None:
         """Each fill was booked exactly once. Not to be asked where the server lost something."""
@@ -91,19 +104,27 @@ class Laws:
         held, booked = Decimal(snapshot["position_amt"]), Decimal(ledger["last_known_amt"])
         agree = held * booked > 0 and abs(held - booked) * 100 <= abs(held)
         _law(agree, f"ALLOW with {held} there and {booked} booked")
-        age_ms = max(now_ms - int(snapshot["ts_ms"]), town.clock.mono_ms - town.market.seen_mono_ms.get(symbol, 0))
+        age_ms = self._age_ms(int(snapshot["ts_ms"]), town.market.seen_mono_ms.get(symbol, 0))
         _law(-1_000 <= age_ms <= STALE_MS, f"ALLOW on a snapshot of {age_ms} ms")
         qty, rules = Decimal(str(record["safe_close_qty"])), RULES[symbol]
         _law(rules.min_qty <= qty <= abs(held) and qty % rules.step == 0, f"ALLOW of {qty} out of {held}")
-        last_ms = int(ledger["last_order_time_ms"])
-        _law(not last_ms or now_ms - last_ms >= COOLDOWN_MS, f"ALLOW {now_ms - last_ms} ms after an order")
-        _law(int(snapshot["ts_ms"]) > last_ms, "ALLOW on a snapshot older than the last order")
-        _law(float(record["plan"]["timestamp"]) * 1000 + 1_000 > last_ms, "ALLOW of a plan made before the last order")
+        if last_ms := int(ledger["last_order_time_ms"]):
+            order_ms = max(now_ms - last_ms, town.clock.mono_ms - town.told_mono_ms[symbol])
+            _law(order_ms >= COOLDOWN_MS, f"ALLOW {order_ms} ms after an order")
+            _law(age_ms < order_ms, "ALLOW on a snapshot older than the last order")
+            made_ms = float(record["plan"]["timestamp"]) * 1000
+            when_ms = last_ms if last_ms <= now_ms else now_ms - order_ms
+            _law(made_ms + 1_000 > when_ms, "ALLOW of a plan made before the last order")
         _law(record["ledger"]["rev"] == int(ledger["rev"]), "ALLOW on a book that has moved")
         _law(str(record["snapshot"]["ts_ms"]) == snapshot["ts_ms"], "ALLOW on a snapshot that has moved")
         _law(not self._unbooked(symbol), "ALLOW with a result that is not booked")
         _law(not town.outstanding(symbol), f"ALLOW while {town.outstanding(symbol)} is taken")
         _law(all(town.market.seen_begun_ms >= when + COOLDOWN_MS for when in town.losses), "ALLOW after a restart")
+
+    def _age_ms(self, at_ms: int, mono_ms: int) -> int:
+        """The larger of what both clocks say; what was before the sidecar's start, it has by the server's alone."""
+        by_server_ms, by_machine_ms = self.town.clock.wall_ms - at_ms, self.town.clock.mono_ms - mono_ms
+        return max(by_server_ms, by_machine_ms) if mono_ms >= self.town.started_mono_ms else by_server_ms
 
     def _unbooked(self, symbol: str) -> bool:
         cursor = (self.town.redis.hget(keys.CURSOR, "quantum:apply.result") or "0-0").split()[0]

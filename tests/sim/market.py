@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from p33_sidecar.core.quantity import text
 from p33_sidecar.errors import ExchangeBanned, ExchangeUnavailable
-from p33_sidecar.exchange import BanStore, FiltersReply, OrderState, PositionsReply, SymbolPosition
+from p33_sidecar.exchange import FiltersReply, OrderState, PositionsReply, SymbolPosition
+from p33_sidecar.exchange.limits import BanGuard, BanStore
+from p33_sidecar.store.connect import ServerClock
 from tests.service.world import BTC, ETH, TRX, VENUE
 from tests.sim.fakes import HandClock
 
@@ -17,6 +20,8 @@ class Market:
     """One-way positions by symbol. Orders fill at once and only ever reduce; hands may move anything."""
 
     venue, used_weight, offset_ms = VENUE, 0, 0
+    guard: BanGuard
+    now_ms: Callable[[], int]
 
     def __init__(self, clock: HandClock, positions: dict[str, str], *, bans: BanStore) -> None:
         self.clock, self.bans, self.configured = clock, bans, True
@@ -25,7 +30,7 @@ class Market:
         self.orders: dict[str, tuple[str, str, Decimal]] = {}
         """order id -> symbol, side, what was executed."""
         self.requests: list[int] = []
-        """When each poll came."""
+        """When each poll came, by the exchange's clock."""
         self.rude_requests = 0
         """Those that came during a ban that had been told."""
         self.seen_mono_ms: dict[str, int] = {}
@@ -34,19 +39,33 @@ class Market:
         """Symbol, when it was asked for, and what a good reply said of it; None: legs."""
         self.seen_begun_ms = 0
         """When the last good reply was asked for, on the machine's clock."""
-        self.told_ban_ms = 0
         self.failure = ""
-        self.banned_until_ms = 0
+        self._banned_until_ms = self._told_ban_ms = self._told_set_by_ms = 0
         self.missing: set[str] = set()
         self.hedge: set[str] = set()
         self._behind: dict[str, tuple[Decimal, int]] | None = None
         self._serial = 8_389_765
 
+    def serve(self, clock: ServerClock) -> None:
+        """A new process asks from now on, with its own idea of the server's time, and knows of a ban by the store."""
+        if self.clock.set_by_ms != self._told_set_by_ms:
+            self.forget_told()
+        self.now_ms = clock.now_ms
+        self.guard = BanGuard(self.bans, now_ms=clock.now_ms, mono_ns=clock.mono_ns)
+
     # -- what really is -------------------------------------------------------------------------------------------
 
     def set(self, symbol: str, amt: Decimal) -> None:
         """Somebody's hand."""
-        self.amounts[symbol], self._changed_ms[symbol] = amt, self.clock.wall_ms
+        self.amounts[symbol], self._changed_ms[symbol] = amt, self.clock.exchange_ms
+
+    def ban(self, for_ms: int) -> None:
+        """Nobody is answered for so long."""
+        self._banned_until_ms = self.clock.exchange_ms + for_ms
+
+    def forget_told(self) -> None:
+        """Whoever was told of the ban cannot know of it any more."""
+        self._told_ban_ms = 0
 
     def execute(self, symbol: str, side: str, qty: Decimal) -> tuple[str, Decimal]:
         """A reduce-only market order: (its id, what was executed)."""
@@ -69,20 +88,21 @@ class Market:
     # -- the exchange's port --------------------------------------------------------------------------------------
 
     def positions(self) -> PositionsReply:
-        now_ms = self.clock.wall_ms
+        self.guard.check()
+        now_ms, here_ms = self.clock.exchange_ms, self.now_ms()
         self.requests.append(now_ms)
-        self.rude_requests += now_ms < self.told_ban_ms
-        if now_ms < self.banned_until_ms:
-            self.told_ban_ms = self.banned_until_ms
-            self.bans.set_ban(self.banned_until_ms, "banned")
-            raise ExchangeBanned(self.banned_until_ms)
+        self.rude_requests += now_ms < self._told_ban_ms
+        if (left_ms := self._banned_until_ms - now_ms) > 0:
+            self._told_ban_ms, self._told_set_by_ms = self._banned_until_ms, self.clock.set_by_ms
+            self.guard.impose(here_ms + left_ms, why="banned")
+            raise ExchangeBanned(here_ms + left_ms)
         if self.failure:
             raise ExchangeUnavailable(self.failure)
         rows = {symbol: self._row(symbol) for symbol in RULES if symbol not in self.missing}
-        self.said |= {(symbol, now_ms, None if row.amt is None else text(row.amt)) for symbol, row in rows.items()}
+        self.said |= {(symbol, here_ms, None if row.amt is None else text(row.amt)) for symbol, row in rows.items()}
         self.seen_begun_ms = self.clock.mono_ms
         self.seen_mono_ms |= dict.fromkeys(rows, self.clock.mono_ms)
-        return PositionsReply(now_ms, now_ms, self.clock.mono_ns(), rows, {})
+        return PositionsReply(here_ms, here_ms, self.clock.mono_ns(), rows, {})
 
     def _row(self, symbol: str) -> SymbolPosition:
         amt, changed_ms = (self._behind or {}).get(symbol, (self.amounts[symbol], self._changed_ms[symbol]))
@@ -91,7 +111,7 @@ class Market:
                               legs and bool(amt))
 
     def filters(self) -> FiltersReply:
-        return FiltersReply(self.clock.wall_ms, dict(RULES), {})
+        return FiltersReply(self.now_ms(), dict(RULES), {})
 
     def order(self, symbol: str, *, order_id: str = "", client_order_id: str = "") -> OrderState | None:
         found = self.orders.get(order_id)
@@ -100,7 +120,7 @@ class Market:
         _, side, done = found
         return OrderState(symbol=symbol, order_id=order_id, client_order_id=client_order_id, status="FILLED",
                           known_status=True, terminal=True, side=side, executed_qty=done, reduce_only=True,
-                          update_time_ms=self.clock.wall_ms)
+                          update_time_ms=self.clock.exchange_ms)
 
     def one_way_mode(self) -> bool:
         return not self.hedge

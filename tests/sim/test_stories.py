@@ -106,6 +106,20 @@ def test_t13_wall_clock_set_back_makes_no_snapshot_younger() -> None:
     assert played.verdicts == ["DENY stale_exchange_state"]
 
 
+def test_t13_permit_issued_before_the_clock_went_back_lives_no_hour() -> None:
+    """It would end by a clock that is an hour behind now: the next poll ends it, and plans are allowed again."""
+    played = play("0s plan close-75 as P | decide | 1s clock -3600s | poll | take P | plan close-75 | decide")
+    assert played.takes == ["withdrawn"] and played.verdicts == ["ALLOW 0.028"] * 2
+    assert played.events[:2] == ["clock_skew", "withdrawal"]
+
+
+def test_t13_order_of_a_wrong_hour_denies_for_no_hour_after_a_restart() -> None:
+    """The order was told, and the sidecar restarted, while the clock was an hour ahead; then it was set right."""
+    played = play("0s clock +3600s | poll | fill -0.010 | restart | book | 1s poll | clock -3600s | poll | book | "
+                  "2s plan close-75 | decide | 30s plan close-75 | decide")
+    assert played.verdicts == ["DENY cooldown_in_flight", "ALLOW 0.021"]
+
+
 def test_t14_plan_read_before_the_result_is_booked() -> None:
     """A result of another order is in the stream, not in the book: the plan waits, and is not allowed."""
     with Town.open() as town:
@@ -149,7 +163,7 @@ def test_t18_one_refresh_a_second_however_many_wait() -> None:
 def test_t18_no_refresh_during_a_ban() -> None:
     """Whoever waits: nothing is sent before the ban's end, and the verdict comes at once."""
     with Town.open(refresh_budget_ms=800) as town:
-        town.market.banned_until_ms = town.clock.wall_ms + 60_000
+        town.market.ban(60_000)
         town.poll()
         before = len(town.market.requests)
         for _ in range(50):

@@ -56,6 +56,10 @@ class Town:
         """Plans whose result was written."""
         self.results: dict[str, dict[str, str]] = {}
         """Results that executed, by entry id."""
+        self.told_mono_ms: dict[str, int] = {}
+        """symbol -> when its last order was told, on the machine's clock."""
+        self.started_mono_ms = 0
+        """When this sidecar was: what was before, it knows by the server's clock alone."""
         self.expected_books = dict(self.market.amounts)
         """What was there at the start and every fill told since, each order once."""
         self.untold_rests: dict[str, list[Decimal]] = {}
@@ -85,8 +89,10 @@ class Town:
         """A new process on what the store holds. An empty one is a first start: nobody can know of what was lost."""
         if not self.redis.keys("quantum:p33:*"):
             self.losses = [0] * len(self.losses)
+        clock, self.started_mono_ms = self.store.server_clock(), self.clock.mono_ms
+        self.market.serve(clock)
         world = World("", allowlist=LISTED, policy=self.policy, key=KEY, refresh_budget_ms=self.refresh_budget_ms,
-                      link=self.store.link(), clock=self.store.server_clock(), exchange=self.market)
+                      link=self.store.link(), clock=clock, exchange=self.market)
         recall(world.link, world.memory, world.clock)
         self.sidecar = world
         return world
@@ -244,6 +250,8 @@ class Town:
         """What an Apply Layer writes in the end."""
         step = {"step": "CLOSE", "status": status, "order_id": order_id, "side": side, "quantity": qty,
                 "executed_qty": qty, "reduce_only": True}
+        if executed:
+            self.told_mono_ms[symbol] = self.clock.mono_ms
         return self.redis.xadd(RESULTS, {
             "plan_id": plan_id, "symbol": symbol, "decision": "EXECUTE", "executed": str(executed),
             "would_execute": "False", "steps_results": msgspec.json.encode([step]).decode(), "error": error})
@@ -290,7 +298,7 @@ class Town:
         """That a plan was taken, or a ban told, may be forgotten."""
         self.losses.append(self.clock.mono_ms)
         self.forgotten |= set(self.taken)
-        self.market.told_ban_ms = 0
+        self.market.forget_told()
 
     # -- what came of it ------------------------------------------------------------------------------------------
 
