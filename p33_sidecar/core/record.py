@@ -152,7 +152,7 @@ def reproduce(record: Record, *, key: bytes | None = None) -> tuple[bytes, bytes
             permit_bytes(decision, facts, policy, stamp=stamp, key=key))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _raw(value: msgspec.Struct) -> msgspec.Raw:
     return msgspec.Raw(value_json(value))
 

@@ -18,7 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client.registry import Collector
 
-from ..core.reasons import Reason
+from .by_symbol import DENIALS, LEDGER_UPDATES, MISMATCHES, PERMITS, SNAPSHOTS, CountsBySymbol
 from .memory import NO_LINE, NO_SEEN, Memory, SeenSnapshot
 
 __all__ = ["CONTENT_TYPE", "Clock", "Metrics", "age_ms"]
@@ -59,13 +59,10 @@ class Metrics:
         disable_created_metrics()
         self._memory = memory
         self.registry = registry if registry is not None else CollectorRegistry()
-        self._snapshots = self._counter("p33_snapshot", "Snapshots by outcome of the poll", "symbol", "status")
-        self._ledger = self._counter("p33_ledger_update", "Changes of the book", "symbol")
-        self._permits = self._counter("p33_permit", "Verdicts", "symbol", "decision")
-        self._denials = self._counter("p33_permit_denied", "Denials by reason", "symbol", "reason")
+        self._by_symbol = CountsBySymbol()
+        self.registry.register(self._by_symbol)
         self._rejected = self._counter("p33_rejected", "Messages that could not be understood", "stream", "reason")
         self._requests = self._counter("p33_exchange_request", "Requests to the exchange", "endpoint", "status")
-        self._mismatches = self._counter("p33_mismatch", "Mismatches of book and exchange that opened", "symbol")
         self._anomalies = self._counter("p33_anomaly", "Orders that could not be booked as reported", "kind")
         self._gaps = self._counter("p33_stream_gap", "Times that a stream no longer reached back to us", "stream")
         self._republished = self._counter("p33_republished", "Plans met again that keep their verdict")
@@ -74,7 +71,6 @@ class Metrics:
         self._latency = Histogram("p33_permit_latency_seconds", "From plan published to permit written",
                                   buckets=LATENCY_BUCKETS_S, registry=self.registry)
         self.registry.register(_FromMemory(memory, clock, version=version, policy_hash=policy_hash, loosened=loosened))
-        self._known: set[str] = set()
         self._strangers: set[str] = set()
         self._cached: dict[tuple, Counter] = {}
         self._start_series()
@@ -89,12 +85,12 @@ class Metrics:
         """A poll brought these symbols' snapshots, or failed to."""
         status = "ok" if ok else "error"
         for symbol in symbols:
-            if symbol not in self._known and self._memory.has_position(symbol):
-                self._know(symbol)
-            self._child(self._snapshots, self._bounded(symbol), status).inc()
+            if self._memory.has_position(symbol):
+                self._by_symbol.known.add(symbol)
+            self._by_symbol.count(SNAPSHOTS, self._bounded(symbol), status)
 
     def booked(self, symbol: str) -> None:
-        self._child(self._ledger, self._bounded(symbol)).inc()
+        self._by_symbol.count(LEDGER_UPDATES, self._bounded(symbol))
 
     def anomaly(self, kind: str) -> None:
         self._child(self._anomalies, kind).inc()
@@ -108,9 +104,9 @@ class Metrics:
     def verdict(self, symbol: str, *, reason: str | None, evaluation_s: float, latency_s: float) -> None:
         """One verdict; `reason` None is an ALLOW. A plan stamped in the future has waited for nothing."""
         label = self._bounded(symbol)
-        self._child(self._permits, label, "deny" if reason else "allow").inc()
+        self._by_symbol.count(PERMITS, label, "deny" if reason else "allow")
         if reason:
-            self._child(self._denials, label, reason).inc()
+            self._by_symbol.count(DENIALS, label, reason)
         self._evaluation.observe(max(0.0, evaluation_s))
         self._latency.observe(max(0.0, latency_s))
 
@@ -118,7 +114,7 @@ class Metrics:
         self._republished.inc()
 
     def mismatch_opened(self, symbol: str) -> None:
-        self._child(self._mismatches, self._bounded(symbol)).inc()
+        self._by_symbol.count(MISMATCHES, self._bounded(symbol))
 
     # -- exchange.Observer ------------------------------------------------------------------------------------
 
@@ -147,8 +143,7 @@ class Metrics:
 
     def _start_series(self) -> None:
         """Every series that can be named beforehand stands at 0, so that its first increase is seen."""
-        for symbol in self._memory.allowlist or ():
-            self._know(symbol)
+        self._by_symbol.known.update(self._memory.allowlist or ())
         for stream in STREAMS:
             self._child(self._gaps, stream)
             for reason in REJECT_REASONS:
@@ -158,21 +153,9 @@ class Metrics:
         for endpoint in ENDPOINTS:
             self._child(self._requests, endpoint, "ok")
 
-    def _know(self, symbol: str) -> None:
-        """All series of a symbol: on the list, or met with a position."""
-        self._known.add(symbol)
-        for status in ("ok", "error"):
-            self._child(self._snapshots, symbol, status)
-        for family in (self._ledger, self._mismatches):
-            self._child(family, symbol)
-        for decision in ("allow", "deny"):
-            self._child(self._permits, symbol, decision)
-        for reason in Reason:
-            self._child(self._denials, symbol, reason.value)
-
     def _bounded(self, symbol: str) -> str:
         """The symbol as a label, `other` for strangers beyond the bound."""
-        if symbol in self._known or symbol in self._strangers:
+        if symbol in self._by_symbol.known or symbol in self._strangers:
             return symbol
         if len(self._strangers) >= MOST_STRANGERS:
             return OTHER

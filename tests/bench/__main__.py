@@ -24,7 +24,7 @@ from tests.bench.load import NULL, SIDECAR, Outcome, burst, steady
 from tests.bench.processes import Process, Sidecar
 
 POSITIONS = 50
-SYMBOLS = 700
+SYMBOLS = 600
 
 
 class Bench:
@@ -75,13 +75,13 @@ class Bench:
 
     def _start(self, sidecar: Sidecar) -> None:
         took = sidecar.wait_ready()
-        self._say("start to ready, 700 symbols", f"{took:.2f} s", "goal: under 1 s plus one poll (5 s)")
+        self._say("start to ready, 600 symbols", f"{took:.2f} s", "goal: under 1 s plus one poll (5 s)")
 
     def _rest(self, sidecar: Sidecar) -> None:
         before, start = sidecar.cpu_s(), time.perf_counter()
         time.sleep(self.args.rest)
         share = (sidecar.cpu_s() - before) / (time.perf_counter() - start) * 100
-        self._say("CPU at rest, 700 symbols, 5 s polls", f"{share:.2f} % of a core", "goal: under 1 %")
+        self._say("CPU at rest, 600 symbols, 5 s polls", f"{share:.2f} % of a core", "goal: under 1 %")
         self._say("memory at rest", f"{sidecar.rss_mb():.1f} MB", "")
 
     def _rounds(self, null: Process, sidecar: Sidecar) -> None:
@@ -147,9 +147,9 @@ class Bench:
         """The same load with 1, 50 and all symbols, and while the exchange takes 1 s and 10 s to answer."""
         base = None
         for label, allowlist, latency_ms in (("1 symbol in scope", self.symbols[0], 5),
-                                             ("50 symbols", ",".join(self.symbols), 5), ("700 symbols", "*", 5),
-                                             ("700 symbols, exchange answers after 1 s", "*", 1000),
-                                             ("700 symbols, exchange answers after 10 s", "*", 10_000)):
+                                             ("50 symbols", ",".join(self.symbols), 5), ("600 symbols", "*", 5),
+                                             ("600 symbols, exchange answers after 1 s", "*", 1000),
+                                             ("600 symbols, exchange answers after 10 s", "*", 10_000)):
             redis.Redis.from_url(self.url).flushall()
             _sim(self.exchange_url, "latency", {"ms": 5})
             sidecar = self._sidecar(P33_ALLOWLIST=allowlist)
