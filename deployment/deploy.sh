@@ -48,6 +48,8 @@ if [ -n "$HOST" ]; then
   exit
 fi
 
+if [ -n "$TESTNET_ENV" ] && [ ! -r "$TESTNET_ENV" ]; then fail "--testnet-env $TESTNET_ENV cannot be read"; fi
+
 content() { (cd "$SOURCE" && find "${PARTS[@]}" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum); }
 number=$(sed -n 's/^version = "\(.*\)"/\1/p' "$SOURCE/pyproject.toml")
 RELEASE=$number-$(content | sha256sum | cut -c1-8)
@@ -98,7 +100,6 @@ install_configuration() {
 
 install_credentials() {
   local streams from=$TESTNET_ENV words=("$CREDENTIALS" --env-file "$ENV_FILE")
-  if [ -n "$from" ] && [ ! -r "$from" ]; then fail "--testnet-env $from cannot be read"; fi
   if [ -z "$from" ] && [ -r "$ETC/testnet.env" ]; then from=$ETC/testnet.env; fi
   if [ -n "$from" ]; then words+=(--from "$from"); fi
   if [ "$REDIS_USERS" = yes ]; then

@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 PACKAGES = {"systemd-analyze": "systemd", "promtool": "prometheus", "node": "nodejs", "nginx": "nginx",
-            "openssl": "openssl", "sshd": "openssh-server", "ssh": "openssh-client", "rsync": "rsync"}
+            "openssl": "openssl", "sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client",
+            "rsync": "rsync"}
 SYSTEM = ("/usr/sbin", "/sbin")
 """Where daemons are, which not every PATH names."""
 
