@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from p33_sidecar.rehearsal.plan_source import plan_of
 from p33_sidecar.store import keys, rights
 from p33_sidecar.store.books import BookStore
-from p33_sidecar.store.state import book_fields, view_of
+from p33_sidecar.store.state import book_fields, mark_after, view_of
 from tests.attacks.scene import HELD, Scene
 from tests.deployment.conftest import RESULTS
 
 HALF = HELD / 2
+LIFE_MS = 600_000
 
 
 def ledger(scene: Scene, user: str) -> str:
@@ -131,7 +132,8 @@ def lift_halt(scene: Scene, user: str) -> str:
 def plan_mark(scene: Scene, user: str) -> str:
     """What is remembered of an executed plan rewritten to a denial: that it was taken is remembered elsewhere."""
     plan = scene.closed(scene.fresh())
-    scene.client(user).hset(keys.plan(plan.plan_id), mapping={"outcome": "DENY", "retryable": "1", "result_ms": "0"})
+    mark = mark_after("", entry="1-1", outcome="DENY", retryable=True, nonce="n0nce")
+    scene.client(user).set(keys.plan(plan.plan_id), mark, px=LIFE_MS)
     said = scene.passed_over(plan, "already_consumed")
     assert len(scene.decisions(plan)) == 1
     return f"`{said}`"

@@ -80,7 +80,7 @@ ATTEMPTS = (
     Attempt(("DEL quantum:p33:halt:X", "DEL quantum:p33:halt"), (O,), accounts.lift_halt),
     Attempt(("DEL quantum:reconcile:hold:X", "SET quantum:reconcile:hold:X v PX 1",
              "RENAME quantum:reconcile:hold:X y"), does="A hold lifted."),
-    Attempt(("HSET quantum:p33:plan:x outcome DENY",), (S, O), accounts.plan_mark),
+    Attempt(("SET quantum:p33:plan:x v",), (S, O), accounts.plan_mark),
     Attempt(("HDEL quantum:p33:issued X",), (S, O), accounts.free_symbol),
     Attempt(("SET quantum:p33:venue v",), (S,), permits.gates_venue),
     Attempt(("EVAL return(1) 0", "FUNCTION FLUSH", "FCALL f 0", "SCRIPT FLUSH", "CONFIG SET appendonly no",
