@@ -15,11 +15,12 @@ import dagster as dg
 import msgspec
 
 from p33_pipeline.audit.findings import ERRORS, Audit, Break
-from p33_pipeline.render.markdown import table
 from p33_pipeline.render.page import amount, usdt, utc
 
 MATERIAL_USDT: Final = Decimal(100)
 """A break of at least this notional is an error, a smaller one a warning."""
+SHOWN: Final = 20
+"""Findings that stand in a check's own metadata."""
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 
@@ -83,6 +84,9 @@ def audit_results(audit: Audit) -> list[dg.AssetCheckResult]:
 
 
 def _result(conclusion: Conclusion, against: list[tuple[str, str]]) -> dg.AssetCheckResult:
+    shown = [dg.TableRecord({"time": time, "finding": finding}) for time, finding in against[:SHOWN]]
+    left = len(against) - len(shown)
     return dg.AssetCheckResult(
         check_name=conclusion.name, passed=not against, severity=conclusion.severity,
-        metadata={"found": len(against), "what": dg.MetadataValue.md(table(("time", "finding"), against, most=8))})
+        metadata={"found": len(against)} | ({"what": dg.MetadataValue.table(shown)} if shown else {})
+        | ({"left_out": f"{left} more stand in the report"} if left else {}))

@@ -10,8 +10,9 @@ from p33_pipeline.audit.findings import Audit
 from p33_pipeline.auditing import audit_range
 from p33_pipeline.checks import audit_checks, audit_results
 from p33_pipeline.partitions import DAILY, HOURLY, window_ms
-from p33_pipeline.render.markdown import table
-from p33_pipeline.render.page import amount, span, usdt, utc
+from p33_pipeline.render.markdown import table, when
+from p33_pipeline.render.page import amount, counted, span, usdt, utc
+from p33_pipeline.report.thumbnail import breaks_thumbnail
 from p33_pipeline.resources import P33, sentences
 
 HOURS_AUDIT = "hour_audit"
@@ -46,7 +47,8 @@ def _sentence(found: Audit) -> str:
         return "The archive does not reach into this partition: nothing was judged."
     if found.clean:
         return f"Nothing found in {found.counts.get('verdicts', 0):,} verdicts."
-    return f"{len(found.breaks)} breaks, {len(found.flow)} flow findings, {len(found.sources)} source findings."
+    return (f"{counted(len(found.breaks), 'break')}, {counted(len(found.flow), 'flow finding')}, "
+            f"{counted(len(found.sources), 'source finding')}.")
 
 
 def _metadata(found: Audit) -> dict[str, Any]:
@@ -55,10 +57,11 @@ def _metadata(found: Audit) -> dict[str, Any]:
         "summary": dg.MetadataValue.md(_sentence(found)),
         "breaks": len(found.breaks), "open_breaks": sum(b.closed_ms is None for b in found.breaks),
         "flow_findings": len(found.flow), "source_findings": len(found.sources),
+        "breaks_by_symbol": dg.MetadataValue.md(breaks_thumbnail(found)),
         "archive_reaches_to": utc(found.until_ms),
         "dearest_breaks": dg.MetadataValue.md(table(
             ("symbol", "class", "since", "age", "off by", "USDT"),
-            [(b.symbol, b.kind, utc(b.opened_ms), span(b.age_ms(found.until_ms)), amount(b.max_difference),
+            [(b.symbol, b.kind, when(b.opened_ms), span(b.age_ms(found.until_ms)), amount(b.max_difference),
               usdt(b.notional)) for b in dearest], most=8)),
         **{f"counted_{name}": count for name, count in found.counts.items()},
     }

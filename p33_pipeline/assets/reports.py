@@ -7,12 +7,13 @@ from p33_pipeline.assets.common import COMMON
 from p33_pipeline.auditing import audit_range, kept_audit, report_of
 from p33_pipeline.partitions import DAILY, window_ms
 from p33_pipeline.registry import notes_of
-from p33_pipeline.render.markdown import picture, sparkline, table
+from p33_pipeline.render.markdown import picture, table
 from p33_pipeline.render.page import usdt
 from p33_pipeline.report.output import write
 from p33_pipeline.report.page import largest_timeline
 from p33_pipeline.report.picture import denials_svg
 from p33_pipeline.report.report import Report, notional_of
+from p33_pipeline.report.thumbnail import breaks_thumbnail, denials_thumbnail
 from p33_pipeline.resources import P33, sentences
 
 
@@ -41,8 +42,8 @@ def _metadata(report: Report, places: dict[str, str]) -> dict[str, dg.MetadataVa
         "open_notional_usdt": dg.MetadataValue.text(usdt(notional_of(report.open_breaks))),
         "allowed": facts.allows, "denied": sum(count for _, count in facts.denials),
         "denials": dg.MetadataValue.md(table(("reason", "denials"), facts.denials, most=8)),
-        "denials_by_hour": dg.MetadataValue.md(sparkline(
-            [sum(hour.denials.values()) for hour in facts.hours], alt="denials by hour")),
+        "denials_by_hour": dg.MetadataValue.md(denials_thumbnail(facts.hours)),
+        "breaks_by_symbol": dg.MetadataValue.md(breaks_thumbnail(report.audit)),
         "picture_of_denials": dg.MetadataValue.md(picture(denials_svg(facts.hours), "denials by hour")),
     }
     drawn = largest_timeline(report)

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from p33_pipeline.audit.findings import Break
 from p33_pipeline.render.page import amount, render, span, usdt, utc
-from p33_pipeline.report.picture import POINTS_IN_ALL, denials_svg, freshness_svg, hours_svg, timeline_svg
+from p33_pipeline.report.picture import POINTS_IN_ALL, alone, denials_svg, freshness_svg, hours_svg, timeline_svg
 from p33_pipeline.report.report import Report
 
 EVIDENCE_BYTES: Final = 200_000
@@ -41,7 +41,9 @@ def largest_timeline(report: Report) -> tuple[str, Markup] | None:
     dearest = max(report.audit.breaks, key=lambda b: b.notional, default=None)
     if dearest is None:
         return None
-    return next(((symbol, svg) for symbol, svg in _timelines(report) if symbol == dearest.symbol), None)
+    span_ms = {"from_ms": report.audit.from_ms, "to_ms": report.audit.to_ms}
+    return next(((symbol, alone(svg, **span_ms)) for symbol, svg in _timelines(report) if symbol == dearest.symbol),
+                None)
 
 
 def _evident(breaks: list[Break]) -> list[tuple[str, list[str]]]:

@@ -17,6 +17,7 @@ from p33_pipeline.report.facts import HOUR_MS, Hour, Point, Timeline
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 900, 120, 86, 10, 8, 98
 ACCOUNTS: Final = ("exchange", "ledger", "redis")
 """Drawn in this order; the later ones are dashed (in the page's style), so that an earlier one shows through."""
+FRAME: Final = Markup('<use href="#hours"/>')
 POINTS_IN_ALL: Final = 9_000
 """Of all timelines of a page together, so that 700 of them stay small."""
 
@@ -41,22 +42,33 @@ def timeline_svg(line: Timeline, shades: Iterable[tuple[int, int | None]], *, fr
         parts.append(f'<path class="shade" d="{drawn}"/>')
     parts += [f'<text x="{LEFT - 6}" y="{y(amt) + 4}" text-anchor="end">{amount(amt)}</text>'
               for amt in dict.fromkeys((low, high))]
-    parts.append('<use href="#hours"/>')
+    parts.append(FRAME)
     parts += [f'<path class="trace {name}" d="{_steps(kept[name], x, y, until_ms)}"/>'
               for name in ACCOUNTS if kept[name]]
     return Markup("".join(parts) + "</svg>")  # noqa: S704 - numbers and escaped names
 
 
 def hours_svg(*, from_ms: int, to_ms: int) -> Markup:
-    """The frame that all timelines of a page share: an axis and at most nine marks on full hours."""
+    """The frame that all timelines of a page share, to be drawn once and used by each."""
+    frame = _frame(from_ms=from_ms, to_ms=to_ms)
+    return Markup(f'<svg width="0" height="0" aria-hidden="true"><g id="hours">{frame}</g></svg>')  # noqa: S704
+
+
+def alone(timeline: Markup, *, from_ms: int, to_ms: int) -> Markup:
+    """A timeline with the frame in it, for where there is no page around."""
+    drawn = str(timeline).replace(FRAME, _frame(from_ms=from_ms, to_ms=to_ms))  # Markup would escape it
+    return Markup(drawn)  # noqa: S704 - numbers and escaped names
+
+
+def _frame(*, from_ms: int, to_ms: int) -> str:
+    """An axis and at most nine marks on full hours."""
     every = max(-(-(to_ms - from_ms) // (8 * HOUR_MS)), 1) * HOUR_MS
     days, wide = to_ms - from_ms > 48 * HOUR_MS, WIDTH - LEFT - RIGHT
     marks = "".join(
         f'<text x="{LEFT + (at_ms - from_ms) * wide // (to_ms - from_ms)}" y="{HEIGHT - 6}">'
         f"{_label(at_ms, days=days)}</text>"
         for at_ms in range(-(-from_ms // HOUR_MS) * HOUR_MS, to_ms - every // 3, every))
-    return Markup(f'<svg width="0" height="0" aria-hidden="true"><g id="hours"><path class="axis" fill="none" '  # noqa: S704
-                  f'd="M{LEFT} {TOP}V{FLOOR}H{WIDTH - RIGHT}"/>{marks}</g></svg>')
+    return f'<path class="axis" fill="none" d="M{LEFT} {TOP}V{FLOOR}H{WIDTH - RIGHT}"/>{marks}'
 
 
 def _shades(shades: Iterable[tuple[int, int | None]], x: Callable[[int], int], until_ms: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from p33_sidecar.core.reasons import Reason
 from p33_sidecar.service import http
 from p33_sidecar.service.http import Health, routes, serve
 from p33_sidecar.service.status import status
-from tests.service.browser import CHROMIUM, Browser, Tab
+from tests.service.browser import Browser, Tab, chromium_or_skip
 from tests.service.pictured import (
     HOSTILE_PLAN,
     HOSTILE_SYMBOL,
@@ -29,11 +28,7 @@ pytestmark = pytest.mark.chromium
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Iterator[Browser]:
-    """On a laptop without Chromium these tests stand aside; in CI they fail."""
-    if CHROMIUM is None and os.environ.get("CI") == "true":
-        pytest.fail("the page's tests need chromium on PATH")
-    if CHROMIUM is None:
-        pytest.skip("the page's tests need chromium (or chromium-browser, google-chrome) on PATH")
+    chromium_or_skip()
     running = Browser(tmp_path_factory.mktemp("profile"))
     yield running
     running.close()
