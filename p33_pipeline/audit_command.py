@@ -35,7 +35,8 @@ def main() -> int:
         if options.archive:
             archive_now(settings)
         history = history_of(settings)
-        found = audit_range(history, from_ms=from_ms, to_ms=to_ms, policy=settings.policy)
+        found = audit_range(history, from_ms=from_ms, to_ms=to_ms, policy=settings.policy,
+                            exact=options.exact)
         report = report_of(history, found, policy=settings.policy, notes=notes_of(settings))
         places = write(report, history)
     except (P33Error, ValueError) as error:
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="the result for programs on stdout")
     parser.add_argument("--no-archive", dest="archive", action="store_false",
                         help="audit what is archived already; asks neither Redis nor the exchange")
+    parser.add_argument("--exact", action="store_true",
+                        help="compare the bytes of every verdict, where there are more than a day's audit compares")
     return parser
 
 

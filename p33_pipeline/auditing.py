@@ -23,9 +23,12 @@ from p33_sidecar.core.model import Policy
 AUDITS = "audits"
 
 
-def audit_range(history: History, *, from_ms: int, to_ms: int, policy: Policy) -> Audit:
-    """Audit a range and keep the result. Raises HistoryUnreadable, HistoryUnavailable."""
-    found = audit(history, from_ms=from_ms, to_ms=to_ms, policy=policy)
+def audit_range(history: History, *, from_ms: int, to_ms: int, policy: Policy, exact: bool = False) -> Audit:
+    """Audit a range and keep the result; `exact`: the bytes of every verdict, however many there are.
+
+    Raises HistoryUnreadable, HistoryUnavailable.
+    """
+    found = audit(history, from_ms=from_ms, to_ms=to_ms, policy=policy, exact=exact)
     # How far the archive went beyond the range says nothing about it: a closed range audited again is the same bytes.
     found = msgspec.structs.replace(found, until_ms=min(found.until_ms, to_ms))
     history.place.write(_kept(from_ms, to_ms), msgspec.json.encode(found))

@@ -60,7 +60,8 @@ CONCLUSIONS: Final = (
                ERROR, blocking=True),
     Conclusion("gate_was_not_bypassed", "Every executed order had an ALLOW.", _flow("bypass"), ERROR),
     Conclusion("nothing_over_executed", "No order closed more than its permit said.", _flow("over_execution"), ERROR),
-    Conclusion("verdicts_reproduce", "Every archived verdict, taken again, gives the same bytes.",
+    Conclusion("verdicts_reproduce", "Archived verdicts, taken again, come out the same: outcome, reason and "
+               "quantities of all, the bytes of as many as `counted_verdicts_compared_by_byte` says.",
                _flow("irreproducible_verdict"), ERROR),
     Conclusion("no_material_break", f"No break of {MATERIAL_USDT} USDT or more, passing ones aside.", _breaks(True),
                ERROR),

@@ -13,7 +13,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from p33_pipeline.archive.messages import DECODERS, Fields, fits, raw_of
+from p33_pipeline.archive.messages import DECODERS, raw_of
+from p33_pipeline.archive.values import Fields, fits
 from p33_pipeline.history.layout import id_of
 from p33_pipeline.history.tables import AMOUNT, Table
 from p33_sidecar.core.quantity import parse

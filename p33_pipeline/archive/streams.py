@@ -17,8 +17,8 @@ import msgspec
 import redis
 
 from p33_pipeline.archive.gaps import GapBook
-from p33_pipeline.archive.messages import Fields
 from p33_pipeline.archive.rows import table_of
+from p33_pipeline.archive.values import Fields
 from p33_pipeline.errors import SourceUnavailable
 from p33_pipeline.history import TABLES, History, Mark, Table
 from p33_pipeline.history.layout import BEGIN, Id, Part, day_of, id_of, id_text

@@ -16,7 +16,7 @@ from itertools import groupby
 import msgspec
 import pyarrow as pa
 
-from p33_pipeline.archive.messages import fits
+from p33_pipeline.archive.values import fits
 from p33_pipeline.errors import HistoryUnreadable, SourceUnavailable
 from p33_pipeline.history import TABLES, History
 from p33_pipeline.history.layout import Part, day_of

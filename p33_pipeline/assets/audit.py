@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from p33_pipeline.assets.archive import stream_archive
 from p33_pipeline.assets.common import COMMON
@@ -19,25 +20,33 @@ HOURS_AUDIT = "hour_audit"
 DAYS_AUDIT = "day_audit"
 
 
+class AuditConfig(dg.Config):
+    """How the verdicts are taken again."""
+
+    exact: bool = Field(default=False, description="Compare the bytes of every verdict, also where there are so many "
+                                                   "that otherwise a sample is compared")
+
+
 @dg.asset(name=HOURS_AUDIT, group_name="audit", kinds={"duckdb"}, partitions_def=HOURLY, deps=[stream_archive],
           check_specs=audit_checks(HOURS_AUDIT), **COMMON,
           description="Exchange, ledger and Redis held against each other over one hour of the archive: breaks, what "
                       "left the path from plan to trade, and what the sources were not told.")
-def hour_audit(context: dg.AssetExecutionContext, p33: P33) -> dg.MaterializeResult:
-    return _audited(context, p33)
+def hour_audit(context: dg.AssetExecutionContext, config: AuditConfig, p33: P33) -> dg.MaterializeResult:
+    return _audited(context, config, p33)
 
 
 @dg.asset(name=DAYS_AUDIT, group_name="audit", kinds={"duckdb"}, partitions_def=DAILY, deps=[stream_archive],
           check_specs=audit_checks(DAYS_AUDIT), **COMMON,
           description="The audit of a whole day, from which its report is made.")
-def day_audit(context: dg.AssetExecutionContext, p33: P33) -> dg.MaterializeResult:
-    return _audited(context, p33)
+def day_audit(context: dg.AssetExecutionContext, config: AuditConfig, p33: P33) -> dg.MaterializeResult:
+    return _audited(context, config, p33)
 
 
-def _audited(context: dg.AssetExecutionContext, p33: P33) -> dg.MaterializeResult:
+def _audited(context: dg.AssetExecutionContext, config: AuditConfig, p33: P33) -> dg.MaterializeResult:
     from_ms, to_ms = window_ms(context)
     with sentences():
-        found = audit_range(p33.history(), from_ms=from_ms, to_ms=to_ms, policy=p33.settings().policy)
+        found = audit_range(p33.history(), from_ms=from_ms, to_ms=to_ms, policy=p33.settings().policy,
+                            exact=config.exact)
     context.log.info("%s", _sentence(found))
     return dg.MaterializeResult(metadata=_metadata(found), check_results=audit_results(found))
 
@@ -46,9 +55,15 @@ def _sentence(found: Audit) -> str:
     if found.until_ms <= found.from_ms:
         return "The archive does not reach into this partition: nothing was judged."
     if found.clean:
-        return f"Nothing found in {found.counts.get('verdicts', 0):,} verdicts."
+        return f"Nothing found in {_verdicts(found)}."
     return (f"{counted(len(found.breaks), 'break')}, {counted(len(found.flow), 'flow finding')}, "
             f"{counted(len(found.sources), 'source finding')}.")
+
+
+def _verdicts(found: Audit) -> str:
+    """How many verdicts there were and, where it was not all of them, how many were compared byte by byte."""
+    total, exactly = (found.counts.get(name, 0) for name in ("verdicts", "verdicts_compared_by_byte"))
+    return f"{total:,} verdicts" + (f", {exactly:,} of them compared byte by byte" if exactly < total else "")
 
 
 def _metadata(found: Audit) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from p33_pipeline.audit.findings import Audit, Break
 from p33_pipeline.audit.flow import flow_findings
 from p33_pipeline.audit.grounds import groundless
 from p33_pipeline.audit.moments import Moment, moments
-from p33_pipeline.audit.reproduce import irreproducible
+from p33_pipeline.audit.reproduce import retake
 from p33_pipeline.audit.scope import DAY_MS, Scope, open_scope, rows
 from p33_pipeline.audit.sources import source_findings
 from p33_pipeline.history import History
 from p33_sidecar.core.model import Policy
 
 
-def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy) -> Audit:
-    """Audit a range. Raises HistoryUnreadable.
+def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy, exact: bool = False) -> Audit:
+    """Audit a range; `exact`: the bytes of every verdict, however many. Raises HistoryUnreadable.
 
     A break that is open where the range begins began earlier: the look back goes on, a day at a time, until every
     account agrees or the archive begins, so that it is the same break with the same beginning.
@@ -32,15 +32,15 @@ def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy) -> Audi
         start_ms -= DAY_MS
     between = passing(scope, accounts, since_ms=start_ms)
     breaks = [b for b in breaks_of(scope, accounts, found, between) if _touches(b, from_ms, to_ms)]
-    return findings_of(_narrowed(scope, from_ms), breaks)
+    return findings_of(_narrowed(scope, from_ms), breaks, exact=exact)
 
 
-def findings_of(scope: Scope, breaks: list[Break]) -> Audit:
+def findings_of(scope: Scope, breaks: list[Break], *, exact: bool = False) -> Audit:
     """The audit of an opened range whose breaks are known."""
-    unlike, verdicts = irreproducible(scope)
-    found = [*flow_findings(scope), *unlike, *groundless(scope, unlike=unlike)]
+    retaken = retake(scope, exact=exact)
+    found = [*flow_findings(scope), *retaken.found, *groundless(scope, unlike=list(retaken.found))]
     flow = sorted(found, key=lambda f: (f.at_ms, f.finding))
-    counts = {"verdicts": verdicts, **_counts(scope)}
+    counts = {"verdicts": retaken.verdicts, "verdicts_compared_by_byte": retaken.exactly, **_counts(scope)}
     return Audit(scope.from_ms, scope.to_ms, scope.until_ms, tuple(breaks), tuple(flow), tuple(source_findings(scope)),
                  counts)
 

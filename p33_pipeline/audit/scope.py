@@ -1,9 +1,13 @@
 """What an audit looks at: the archive's tables as DuckDB views, a range, and how far the archive reaches.
 
-Findings belong to the range; what they are judged by is looked for around it. Nothing here judges.
+Findings belong to the range; what they are judged by is looked for around it. Nothing here judges. Files of a folder
+are read by DuckDB itself; those elsewhere by way of pyarrow, which knows the object store and its credentials.
 """
 
 from __future__ import annotations
+
+import os
+import tempfile
 
 import duckdb
 import msgspec
@@ -11,10 +15,13 @@ import pyarrow as pa
 
 from p33_pipeline.archive.everything import archived_until_ms, first_ms
 from p33_pipeline.archive.trades import Reach, reaches
-from p33_pipeline.history import TABLES, History
+from p33_pipeline.history import TABLES, Files, History
+from p33_pipeline.history.place import Folder
 from p33_sidecar.core.model import Policy
 
 DAY_MS = 86_400_000
+MEMORY = "1GB"
+"""What DuckDB may hold; what is more goes to the temporary folder."""
 WHOLE_TABLES = ("ledger", "results", "gaps")
 """Read from the beginning: few rows, and an account is a sum from its opening on."""
 
@@ -37,11 +44,16 @@ class Scope(msgspec.Struct, frozen=True):
 
 def scope_of(tables: dict[str, object], *, from_ms: int, to_ms: int, begin_ms: int, until_ms: int,
              reach: dict[str, Reach], policy: Policy) -> Scope:
-    """A scope over tables at hand: Arrow tables or datasets by name; those left out are empty."""
-    db = duckdb.connect(":memory:")
+    """A scope over tables at hand: Arrow tables, datasets or `Files` by name; those left out are empty."""
+    spill = f"{tempfile.gettempdir()}/p33-audit-{os.getpid()}"
+    db = duckdb.connect(":memory:", config={"memory_limit": MEMORY, "temp_directory": spill})
     db.execute("SET TimeZone = 'UTC'")
     for name, table in TABLES.items():
-        db.register(name, tables.get(name, table.schema.empty_table()))
+        given = tables.get(name, table.schema.empty_table())
+        if isinstance(given, Files):
+            _view(db, name, given)
+        else:
+            db.register(name, given)
     return Scope(db, from_ms, to_ms, begin_ms, until_ms, reach, policy)
 
 
@@ -50,10 +62,22 @@ def open_scope(history: History, *, from_ms: int, to_ms: int, policy: Policy) ->
     until_ms = archived_until_ms(history)
     begin_ms = first_ms(history) or 0
     around = {"from_ms": max(from_ms - DAY_MS, 0), "to_ms": to_ms + DAY_MS}
-    tables = {name: history.dataset(table, **({} if name in WHOLE_TABLES else around))
+    local = isinstance(history.place, Folder)
+    tables = {name: (history.files if local else history.dataset)(table, **({} if name in WHOLE_TABLES else around))
               for name, table in TABLES.items()}
     return scope_of(tables, from_ms=from_ms, to_ms=to_ms, begin_ms=begin_ms, until_ms=until_ms,
                     reach=reaches(history), policy=policy)
+
+
+def _view(db: duckdb.DuckDBPyConnection, name: str, files: Files) -> None:
+    """The files as one view, with the rows that are taken from others only in part; columns go by their names."""
+    db.register(f"{name}_rest", files.rest)
+    whole = ""
+    if files.paths:
+        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files.paths)
+        read = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
+        whole = f"SELECT * FROM {read} UNION ALL BY NAME "  # noqa: S608 - paths of ours, quoted
+    db.execute(f'CREATE VIEW "{name}" AS {whole}SELECT * FROM {name}_rest')  # noqa: S608 - names of ours
 
 
 def rows(scope: Scope, query: str, **values: object) -> list[dict]:

@@ -65,11 +65,15 @@ Deed = Callable[[Slot], tuple[list[Event], list[Planted]]]
 
 
 def tell(seed: int, *, deeds: dict[str, Deed], start_ms: int, symbols: int = 6, rounds: int = 6,
-         policy: Policy | None = None) -> Story:
-    """A story by its seed: every deed once at least, the rest of the rounds quiet closes."""
+         policy: Policy | None = None, bystanders: dict[str, Decimal] | None = None) -> Story:
+    """A story by its seed: every deed once at least, the rest of the rounds quiet closes.
+
+    `bystanders`: further symbols that hold these amounts from the beginning to the end.
+    """
     rules, chance = policy or Policy(), random.Random(seed)  # noqa: S311 - a story, not a secret
     names = [f"S{seed}N{n}USDT" for n in range(symbols)]
-    world = World(dict.fromkeys(names, POSITION), start_ms=start_ms, policy=rules)
+    beside = bystanders or {}
+    world = World(dict.fromkeys(names, POSITION) | beside, start_ms=start_ms, policy=rules)
     wanted = [*deeds, *["quiet"] * max(0, symbols * rounds - len(deeds))]
     chance.shuffle(wanted)
     events: list[Event] = []
@@ -84,7 +88,7 @@ def tell(seed: int, *, deeds: dict[str, Deed], start_ms: int, symbols: int = 6, 
     events += [(start_ms + n * rules.poll_ms, lambda at=start_ms + n * rules.poll_ms: world.poll(at))
                for n in range(polls)]
     events += [(start_ms + rules.poll_ms + 200, lambda s=s: world.open_book(start_ms + rules.poll_ms + 200, s))
-               for s in names]
+               for s in (*names, *beside)]
     for _, happen in sorted(events, key=lambda event: event[0]):
         happen()
     return Story(world, start_ms, start_ms + polls * rules.poll_ms, tuple(sorted(truth)))

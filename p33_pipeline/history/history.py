@@ -39,6 +39,13 @@ class Mark(msgspec.Struct, frozen=True):
     count: int = 0
 
 
+class Files(msgspec.Struct, frozen=True):
+    """Files to be read whole, by their full paths, and the rows of those of which a part is taken."""
+
+    paths: tuple[str, ...]
+    rest: pa.Table
+
+
 class History:
     """The tables at one place. Reading needs no lock; one writer a table, held by `Place.alone`."""
 
@@ -120,19 +127,24 @@ class History:
         raise HistoryUnreadable(f"{table.name} at {self.place} changes faster than it can be read: "
                                 "see that only one compaction runs, and run again")
 
-    def dataset(self, table: Table, *, from_ms: int = 0, to_ms: int | None = None) -> ds.Dataset:
-        """The same rows unread, for DuckDB to stream; by whole days, so the caller filters `at`."""
-        whole, cut = [], []
+    def files(self, table: Table, *, from_ms: int = 0, to_ms: int | None = None) -> Files:
+        """The same rows unread, for a reader that opens files itself; by whole days, so the caller filters `at`."""
+        whole, cut = [], [table.schema.empty_table()]
         for share in self._shares(table, from_ms, to_ms):
             self._footer(table, share.part)
-            (whole if share.whole else cut).append(share)
-        paths = [self.place.full(f"{table.name}/{share.part.path}") for share in whole]
-        sources: list[ds.Dataset] = [ds.dataset(table.schema.empty_table())]
-        if paths:
-            sources.append(ds.dataset(paths, schema=table.schema, format="parquet", filesystem=self.place.filesystem))
-        if cut:
-            sources.append(ds.dataset(pa.concat_tables([self._rows(table, share) for share in cut])))
-        return ds.dataset(sources) if len(sources) > 1 else sources[0]
+            if share.whole:
+                whole.append(self.place.full(f"{table.name}/{share.part.path}"))
+            else:
+                cut.append(self._rows(table, share))
+        return Files(tuple(whole), pa.concat_tables(cut))
+
+    def dataset(self, table: Table, *, from_ms: int = 0, to_ms: int | None = None) -> ds.Dataset:
+        """The same by way of pyarrow, wherever the files lie."""
+        found = self.files(table, from_ms=from_ms, to_ms=to_ms)
+        if not found.paths:
+            return ds.dataset(found.rest)
+        read = ds.dataset(list(found.paths), schema=table.schema, format="parquet", filesystem=self.place.filesystem)
+        return ds.dataset([ds.dataset(found.rest), read])
 
     def _read(self, table: Table, from_ms: int, to_ms: int | None, columns: list[str] | None) -> pa.Table:
         wanted = columns or table.schema.names
@@ -151,7 +163,7 @@ class History:
         self._footer(table, share.part)
         try:
             rows = pq.read_table(self.place.full(path), filesystem=self.place.filesystem, partitioning=None)
-            rows = rows.replace_schema_metadata(None).cast(table.schema)
+            rows = _whole(rows.replace_schema_metadata(None), table.schema)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -170,7 +182,7 @@ class History:
         if said.get(TABLE_KEY, b"").decode("utf-8", "replace") != table.name:
             raise HistoryUnreadable(f"{path} at {self.place} was not written by p33: move it away and run again")
         version = said.get(VERSION_KEY, b"").decode("utf-8", "replace")
-        if version != str(table.version):
+        if version not in table.readable:
             raise HistoryUnreadable(f"{path} at {self.place} has version {version[:20]!r} of its columns, this p33 "
                                     f"reads {table.version}: upgrade p33 before it touches this history")
         return said
@@ -203,6 +215,14 @@ class History:
         said = {TABLE_KEY: table.name, VERSION_KEY: str(table.version), COUNT_KEY: str(count)}
         return pq.ParquetWriter(sink, table.schema.with_metadata(said), compression="zstd",
                                 store_decimal_as_integer=False)
+
+
+def _whole(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with the schema's columns; what a file of an older version lacks is null. Raises ValueError."""
+    lacking = [field for field in schema if field.name not in rows.column_names]
+    for field in lacking:
+        rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def _within(rows: pa.Table, from_ms: int, to_ms: int | None) -> pa.Table:

@@ -2,7 +2,7 @@
 
 Amounts and prices are DECIMAL(38, 18), times are UTC timestamps of milliseconds. Every row keeps the message as it was
 received in `raw`, so that what a column cannot hold is not lost; `problem` says why typed columns are empty.
-A change of columns is a new `version`, and a reader for the old one.
+A change of columns is a new `version`; files of an older one are read with nulls in the columns they lack.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ class Table(msgspec.Struct, frozen=True):
     version: int = 1
 
     @property
+    def readable(self) -> tuple[str, ...]:
+        """The versions that can be read, as they stand in a file's footer. So far columns were only added."""
+        return tuple(str(number) for number in range(1, self.version + 1))
+
+    @property
     def schema(self) -> pa.Schema:
         """All columns. `id` is the stream entry's, split into the time `at` and the number `seq`."""
         return pa.schema([("id", TEXT), ("at", TIME), ("seq", WHOLE), *self.columns, ("problem", TEXT), ("raw", TEXT)])
@@ -49,7 +54,16 @@ DECISIONS: Final = Table("decisions", (
     *_named(AMOUNT, "requested_qty", "safe_close_qty", "exchange_amt", "ledger_amt", "mark_price"),
     *_named(WHOLE, "ledger_rev", "snapshot_age_ms", "last_order_age_ms"),
     *_named(TIME, "published_at", "read_at", "decided_at", "issued_at", "expires_at", "snapshot_at"),
-))
+    # Since version 2: everything else that the rules look at, so that all verdicts of a day can be taken again at once.
+    *_named(TEXT, "plan_side", "plan_close_qty", "plan_timestamp", "plan_steps", "snapshot_side"),
+    ("last_order_ms", WHOLE),
+    ("symbol_status", TEXT), *_named(AMOUNT, "step", "min_qty", "max_qty"),
+    *_named(FLAG, "in_scope", "halted", "held", "venue_ok", "store_restarted", "configured", "filters_read", "hedge",
+            "tampered", "gap"),
+    ("unsettled_orders", WHOLE), *_named(FLAG, "unbooked_results", "answered"), ("phase", TEXT),
+    *_named(WHOLE, "released_ms", "stale_threshold_ms", "cooldown_ms"), ("qty_tolerance_pct", AMOUNT),
+    *_named(WHOLE, "permit_ttl_ms", "plan_max_age_ms", "poll_ms", "skew_ms"),
+), version=2)
 TAKEN: Final = Table("taken", (
     *_named(TEXT, "plan_id", "symbol", "nonce", "by", "gate"), ("taken_at", TIME), ("safe_close_qty", AMOUNT)))
 SNAPSHOTS: Final = Table("snapshots", (

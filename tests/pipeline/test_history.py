@@ -14,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p33_pipeline.archive.rows import table_of
+from p33_pipeline.audit.scope import open_scope
+from p33_pipeline.audit.scope import rows as rows_of
 from p33_pipeline.errors import HistoryUnavailable, HistoryUnreadable
 from p33_pipeline.history import TABLES, History, place_at
 from p33_pipeline.history.history import SWEEP_AFTER_MS
 from p33_pipeline.history.layout import Part, covered, day_of, id_of, shares
 from p33_pipeline.history.place import Folder
+from p33_sidecar.core.model import Policy
 
 from .conftest import EVENTS, MIDNIGHT_MS, Fuse, Killed, MortalFolder, archiver, event, ids_of
 
@@ -209,3 +212,24 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HistoryUnavailable, match="cannot be used"):
         put(History(place_at(str(tmp_path / "file"))), 0, 0)
+
+
+def test_a_file_of_an_older_version_is_read_with_nulls(history):
+    """By every way of reading: as rows, through pyarrow, and by DuckDB beside a file of today."""
+    table = TABLES["decisions"]
+    old = pa.schema([field for field in table.schema if field.name != "in_scope"])
+    first, day = (MIDNIGHT_MS, 0), day_of(MIDNIGHT_MS)
+    rows = pa.Table.from_pylist([{"id": f"{MIDNIGHT_MS}-0", "at": MIDNIGHT_MS, "seq": 0, "raw": "{}"}], schema=old)
+    said = {"p33.table": "decisions", "p33.version": "1", "p33.count": "1"}
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.replace_schema_metadata(said), sink)
+    history.place.write(f"decisions/{Part(day, first, first).path}", sink.getvalue())
+    looks = [history.scan(table).to_pylist(), history.dataset(table).to_table().to_pylist(),
+             rows_of(open_scope(history, from_ms=0, to_ms=MIDNIGHT_MS + 1, policy=Policy()), "SELECT * FROM decisions")]
+    assert [(len(look), look[0]["in_scope"], look[0]["raw"]) for look in looks] == [(1, None, "{}")] * 3
+    later = (MIDNIGHT_MS + 5, 0)
+    new = pa.Table.from_pylist([{"id": f"{later[0]}-0", "at": later[0], "seq": 0, "in_scope": True, "raw": "{}"}],
+                               schema=table.schema)
+    history.append(table, new, part=Part(day, later, later), count=2)
+    scope = open_scope(history, from_ms=0, to_ms=MIDNIGHT_MS + 1, policy=Policy())
+    assert [row["in_scope"] for row in rows_of(scope, "SELECT in_scope FROM decisions ORDER BY \"at\"")] == [None, True]

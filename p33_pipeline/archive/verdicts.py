@@ -1,0 +1,121 @@
+"""Verdicts as the sidecar recorded them, turned into rows: what was decided, and all that the rules looked at.
+
+Only the facts are taken out, not the findings that follow from them: the audit takes every verdict again from these
+columns. Texts of the plan stay as they were received, the side in capitals. Of the symbol's filters, what a column
+cannot hold is left out, and such a verdict is taken again from its `raw`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import astuple
+
+from p33_pipeline.archive.values import Fields, Row, Said, known, price
+
+
+class _Book(msgspec.Struct, gc=False):
+    rev: int
+    last_known_amt: str
+    last_order_time_ms: int = 0
+
+
+class _Snapshot(msgspec.Struct, gc=False):
+    ts_ms: int
+    position_amt: str | None = None
+    mark_price: str = ""
+    side: str = "NONE"
+
+
+class _Filters(msgspec.Struct, gc=False):
+    status: str
+    step: str
+    min_qty: str
+    max_qty: str
+
+
+class _Context(msgspec.Struct, gc=False):
+    """In the order of the columns; absent members mean what they mean to the rules."""
+
+    in_scope: bool = True
+    halted: bool = False
+    held: bool = False
+    venue_ok: bool = True
+    store_restarted: bool = False
+    configured: bool = True
+    filters_read: bool = True
+    hedge: bool = False
+    tampered: bool = False
+    gap: bool = False
+    unsettled_orders: int = 0
+    unbooked_results: bool = False
+    answered: bool = False
+    phase: str = "free"
+    released_ms: int = 0
+    snapshot_age_ms: int | None = None
+    last_order_age_ms: int | None = None
+
+
+class _Policy(msgspec.Struct, frozen=True, gc=False):
+    """In the order of the columns."""
+
+    stale_threshold_ms: int | None = None
+    cooldown_ms: int | None = None
+    qty_tolerance_pct: str | None = None
+    permit_ttl_ms: int | None = None
+    plan_max_age_ms: int | None = None
+    poll_ms: int | None = None
+    skew_ms: int | None = None
+
+
+class _Permit(msgspec.Struct, gc=False):
+    issued_ms: int
+    expires_ms: int
+    nonce: str
+
+
+class _Times(msgspec.Struct, gc=False):
+    published_ms: int
+    read_ms: int
+    decided_ms: int
+
+
+class _Decision(Said, gc=False):
+    decision_id: str
+    stream_id: str
+    plan_id: str
+    symbol: str
+    plan: dict[str, str]
+    snapshot: _Snapshot | None
+    ledger: _Book | None
+    context: _Context
+    outcome: str
+    reason: str | None
+    policy_hash: str
+    requested_qty: str | None
+    safe_close_qty: str | None
+    permit: _Permit
+    times: _Times
+    venue: str
+    instance: str
+    filters: _Filters | None = None
+    policy: _Policy = _Policy()
+
+
+_DECISION = msgspec.json.Decoder(_Decision)
+_NO_FILTERS = (None, None, None, None)
+
+
+def decision(fields: Fields) -> Row:
+    """The row of one verdict. Raises what `rows.UNREADABLE` names for a record that cannot be read."""
+    r = known(_DECISION.decode(fields["json"]))
+    plan, shot, book, lot, times, permit = r.plan, r.snapshot, r.ledger, r.filters, r.times, r.permit
+    *context, snapshot_age_ms, last_order_age_ms = astuple(r.context)
+    asked = plan.get
+    return (r.decision_id, r.stream_id, r.plan_id, r.symbol, asked("action", ""), r.outcome, r.reason, permit.nonce,
+            r.venue, r.instance, r.policy_hash, r.requested_qty, r.safe_close_qty, shot and shot.position_amt,
+            book and book.last_known_amt, price(shot.mark_price) if shot else None, book and book.rev,
+            snapshot_age_ms, last_order_age_ms, times.published_ms, times.read_ms, times.decided_ms, permit.issued_ms,
+            permit.expires_ms, shot and shot.ts_ms, asked("side", "").upper(), asked("close_qty", ""),
+            asked("timestamp", ""), asked("steps", ""), shot and shot.side, book and book.last_order_time_ms,
+            *((lot.status, price(lot.step), price(lot.min_qty), price(lot.max_qty)) if lot else _NO_FILTERS),
+            *context, *astuple(r.policy))

@@ -1,0 +1,142 @@
+"""The checks of `core.decide` as SQL over the archive's columns: outcome, reason, quantities of all verdicts at once.
+
+A test holds these rules to `core.decide` on random facts; change them together or not at all. They judge only what they
+can read exactly (`plain`): what is written in an unusual way, is larger than any position, or comes from a file that
+lacks the columns is left to the rule engine itself. So nothing is decided here that `core` would decide otherwise.
+
+Quantities are compared in quarters and tolerances in ten-thousandths of a percent, since DuckDB divides in floating
+point; amounts are bounded by `_LARGEST`, so that no product leaves DECIMAL(38,18).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+from p33_pipeline.audit.scope import Scope, register, rows
+from p33_pipeline.history.tables import AMOUNT
+from p33_pipeline.review.rules import quarters_closed
+from p33_sidecar.core.actions import FRACTIONS
+from p33_sidecar.core.model import HEDGE, Phase, Policy
+from p33_sidecar.core.plan import plan_of
+from p33_sidecar.core.quantity import scaled
+from p33_sidecar.core.reasons import Reason as R
+from p33_sidecar.core.record import policy_hash
+
+_LARGEST: Final = "1000000000000"
+_MOST_KINDS: Final = 10_000
+"""So many different texts of steps, or policies, are read at most; verdicts on others are not plain."""
+_QUARTERS: Final = " ".join(f"WHEN '{action}' THEN {int(part * 4)}" for action, part in FRACTIONS.items())
+_AMOUNTS: Final = {"exchange_amt": "amt", "ledger_amt": "book", "step": "step", "min_qty": "least_qty",
+                   "max_qty": "most_qty", "requested_qty": "requested", "safe_close_qty": "safe"}
+"""The amounts' columns and what they are called here."""
+
+_REASONS: Final = (
+    ("NOT in_scope", R.SYMBOL_NOT_ALLOWED),
+    ("plan_age_ms < -skew_ms", R.CLOCK_SKEW),
+    ("answered OR plan_age_ms > plan_max_age_ms", R.PLAN_EXPIRED),
+    ("decided_ms - plan_age_ms - order_ms + skew_ms <= 0", R.PLAN_SUPERSEDED),
+    ("quarters IS NULL", R.UNSUPPORTED_ACTION),
+    ("NOT steps_readable OR step_fraction * 4 <> quarters OR "
+     "(amt <> 0 AND plan_side IN ('BUY', 'SELL') AND (plan_side = 'SELL') <> (amt > 0))", R.ACTION_STEP_MISMATCH),
+    ("halted", R.HALTED), ("held", R.RECONCILE_HOLD_ACTIVE), ("NOT venue_ok", R.VENUE_MISMATCH),
+    ("store_restarted", R.STORE_RESTARTED), ("NOT configured", R.EXCHANGE_UNCONFIGURED),
+    (f"hedge OR (snapshot_ms IS NOT NULL AND (amt IS NULL OR snapshot_side = '{HEDGE}'))", R.HEDGE_MODE_UNSUPPORTED),
+    ("NOT filters_read", R.NO_EXCHANGE_SNAPSHOT), ("symbol_status IS NULL", R.NO_SYMBOL_FILTERS),
+    ("symbol_status <> 'TRADING'", R.SYMBOL_NOT_TRADING),
+    ("snapshot_ms IS NULL OR snapshot_age_ms IS NULL", R.NO_EXCHANGE_SNAPSHOT),
+    ("snapshot_age_ms < -skew_ms", R.CLOCK_SKEW), ("snapshot_age_ms > stale_threshold_ms", R.STALE_EXCHANGE_STATE),
+    ("abs(amt) < step", R.NO_POSITION),
+    ("tampered", R.LEDGER_TAMPERED), ("gap", R.LEDGER_GAP), ("book IS NULL", R.LEDGER_MISSING),
+    ("(amt < 0 AND book > 0) OR (amt > 0 AND book < 0)", R.RECONCILE_REQUIRED_SIDE_MISMATCH),
+    ("abs(amt - book) * 1000000 > abs(amt) * tolerance_units", R.RECONCILE_REQUIRED_QTY_MISMATCH),
+    ("unsettled_orders > 0 OR unbooked_results OR snapshot_age_ms >= order_age_ms OR "
+     "(released_ms <> 0 AND snapshot_ms <= released_ms) OR order_age_ms < cooldown_ms", R.COOLDOWN_IN_FLIGHT),
+    (f"phase <> '{Phase.FREE}'", R.PERMIT_OUTSTANDING),
+    ("closed4 < greatest(least_qty, step) * 4", R.QTY_BELOW_MIN),
+)
+"""When each check denies, in the order of the checks; a condition that is not known does not."""
+
+
+def prepare(scope: Scope) -> None:
+    """Make what the rules look up: `steps_said`, each text of steps and what it closes, and `policies_said`."""
+    _prepare_steps(scope)
+    _prepare_policies(scope)
+
+
+def _prepare_steps(scope: Scope) -> None:
+    found = rows(scope, "SELECT DISTINCT plan_steps AS said FROM decisions WHERE plan_steps IS NOT NULL LIMIT $most",
+                 most=_MOST_KINDS)
+    texts = [row["said"] for row in found]
+    plans = [plan_of({"plan_id": "x", "symbol": "x", "steps": said}, entry_ms=0) for said in texts]
+    parts = [plan.step_fraction for plan in plans]
+    known = [part is None or -part.as_tuple().exponent <= AMOUNT.scale for part in parts]
+    register(scope, "steps_said", pa.table({
+        "plan_steps": pa.array(texts, pa.string()), "steps_readable": pa.array([not p.unreadable for p in plans]),
+        "step_fraction": pa.array(parts, AMOUNT)}).filter(pa.array(known, pa.bool_())))
+
+
+def _prepare_policies(scope: Scope) -> None:
+    """Each policy that verdicts name by its own hash, and its tolerance in whole units."""
+    names = Policy.__struct_fields__
+    found = rows(scope, f"SELECT DISTINCT {', '.join(names)}, policy_hash FROM decisions "  # noqa: S608 - names of ours
+                        f"WHERE {' AND '.join(f'{name} IS NOT NULL' for name in names)} LIMIT $most", most=_MOST_KINDS)
+    given = [(row.pop("policy_hash"), msgspec.convert(row, Policy)) for row in found]
+    own = [(said, policy, scaled(policy.qty_tolerance_pct, 4)) for said, policy in given if policy_hash(policy) == said]
+    kept = [(said, policy, int(units)) for said, policy, units in own if units == int(units) and 0 <= units < 10**9]
+    columns = {name: [getattr(policy, name) for _, policy, _ in kept] for name in names}
+    types = {name: AMOUNT if name == "qty_tolerance_pct" else pa.int64() for name in names}
+    register(scope, "policies_said", pa.table({
+        **{name: pa.array(columns[name], types[name]) for name in names},
+        "policy_hash": pa.array([said for said, _, _ in kept], pa.string()),
+        "tolerance_units": pa.array([units for _, _, units in kept], pa.int64())}))
+
+
+def unlike_sql(source: str) -> str:
+    """SELECT `at_ms`, `seq` of the rows of `source` that do not come out again, or that only the engine can judge."""
+    reasons = " ".join(f"WHEN {condition} THEN '{reason}'" for condition, reason in _REASONS)
+    wanted = "quarters * abs(amt)"
+    return f"""
+        WITH read AS ({_READ.format(source=source)}),
+        judged AS (SELECT *, {quarters_closed("abs(amt)")} AS closed4, CASE {reasons} END AS again FROM read)
+        SELECT at_ms, seq FROM judged
+        WHERE plain IS DISTINCT FROM true OR decision_id <> nonce
+           OR reason IS DISTINCT FROM again OR outcome <> CASE WHEN again IS NULL THEN 'ALLOW' ELSE 'DENY' END
+           OR requested * 4 IS DISTINCT FROM CASE WHEN bound > 0 AND {wanted} > bound * 4 THEN bound * 4
+                                                  ELSE {wanted} END
+           OR safe * 4 IS DISTINCT FROM CASE WHEN again IS NULL THEN closed4 END"""  # noqa: S608 - names of ours
+
+
+def _bounded(name: str) -> str:
+    return f"CASE WHEN abs({name}) < {_LARGEST} THEN {name} END"
+
+
+_READ: Final = f"""
+    SELECT epoch_ms("at") AS at_ms, seq, outcome, reason, decision_id, nonce,
+        in_scope, halted, held, venue_ok, store_restarted, configured, filters_read, hedge, tampered, gap,
+        unsettled_orders, unbooked_results, answered, phase, released_ms, symbol_status, snapshot_side, snapshot_age_ms,
+        plan_side, d.stale_threshold_ms, d.cooldown_ms, d.plan_max_age_ms, d.skew_ms, steps_readable, step_fraction,
+        tolerance_units, {", ".join(f"{_bounded(name)} AS {called}" for name, called in _AMOUNTS.items())},
+        epoch_ms(snapshot_at) AS snapshot_ms, epoch_ms(decided_at) AS decided_ms,
+        CASE action {_QUARTERS} END AS quarters,
+        CASE WHEN plan_close_qty = '' THEN 0 ELSE TRY_CAST(plan_close_qty AS DECIMAL(38,18)) END AS bound,
+        epoch_ms(decided_at) - CASE WHEN plan_timestamp = '' THEN epoch_ms(published_at)
+            ELSE CAST(trunc(TRY_CAST(plan_timestamp AS DECIMAL(18,4)) * 1000) AS BIGINT) END AS plan_age_ms,
+        coalesce(last_order_age_ms, CASE WHEN last_order_ms <> 0 THEN epoch_ms(decided_at) - last_order_ms END)
+            AS order_age_ms,
+        CASE WHEN last_order_ms > 0 AND last_order_ms <= epoch_ms(decided_at) THEN last_order_ms
+             ELSE epoch_ms(decided_at) - coalesce(last_order_age_ms, CASE WHEN last_order_ms <> 0
+                                                  THEN epoch_ms(decided_at) - last_order_ms END) END AS order_ms,
+        problem IS NULL AND in_scope IS NOT NULL
+            AND regexp_full_match(plan_close_qty, '|[0-9]{{{{1,12}}}}([.][0-9]{{{{1,18}}}})?')
+            AND regexp_full_match(plan_timestamp, '|[0-9]{{{{1,12}}}}([.][0-9]{{{{1,4}}}})?')
+            AND {" AND ".join(f"({name} IS NULL OR abs({name}) < {_LARGEST})" for name in _AMOUNTS)}
+            AND (symbol_status IS NULL OR (step > 0 AND min_qty >= 0 AND max_qty IS NOT NULL))
+            AND phase IN ({", ".join(f"'{phase}'" for phase in Phase)})
+            AND steps_readable IS NOT NULL AND tolerance_units IS NOT NULL AS plain
+    FROM {{source}} d
+    LEFT JOIN steps_said USING (plan_steps)
+    LEFT JOIN policies_said p ON {" AND ".join(f"p.{name} = d.{name}" for name in (
+        *Policy.__struct_fields__, "policy_hash"))}"""  # noqa: S608 - names and constants of ours
