@@ -116,7 +116,7 @@ def _apply(plans: str, results: str) -> User:
         _scripts(plans, results),
         Right("reads both permits and what a taking rests on", LOOK, READ,
               ("quantum:permit:*", "quantum:p33:*", "quantum:position:*", _all(keys.HOLD))),
-        Right("reads plans as a group", GROUP, BOTH, (plans,)),
+        Right("reads plans as a group, and sees where they end", (*GROUP, "xrevrange"), BOTH, (plans,)),
         Right("takes permits, and writes none", ("del",), WRITE, ("quantum:permit:*",)),
         Right("marks what it took and answered", ("set",), WRITE, (_all(keys.TAKEN), _all(keys.TAKEN_ENTRY))),
         Right("records what it took", ("xadd",), WRITE, (keys.TAKINGS,)),

@@ -62,6 +62,7 @@ MAY: tuple[tuple[str, set[str]], ...] = (
     (f"XREADGROUP GROUP g c STREAMS {PLANS} >", {S, A, G}),
     (f"XREADGROUP GROUP g c STREAMS {RESULTS} >", {G}),
     (f"XRANGE {RESULTS} - +", {S, P, O}),
+    (f"XREVRANGE {PLANS} + - COUNT 1", {S, A, P, O}),
     (f"XTRIM {RESULTS} MAXLEN 0", {P}),
     (f"XGROUP DESTROY {PLANS} p33", set()),
     (f"DEL {PLANS}", set()),
