@@ -50,7 +50,7 @@ def path_to_allow(facts: Facts, policy: Policy) -> list[Step]:
     steps: list[Step] = []
     decision = decide(facts, policy)
     while not decision.allow and len(steps) <= len(decision.findings):
-        failed = deciding(decision)
+        failed = decision.failed
         needed, changed = _mended(failed, facts, policy)
         if changed is None:
             steps.append(Step(failed.name, needed, False, None))
@@ -75,11 +75,6 @@ def flips(facts: Facts, policy: Policy) -> list[Flip]:
         found.append(Flip(finding.name, finding.margin, words, decision.reason,
                           not _named(decision, finding.name).ok))
     return found
-
-
-def deciding(decision: Decision) -> Finding | None:
-    """The check that named the reason; None for an ALLOW."""
-    return next((f for f in decision.findings if not f.ok), None)
 
 
 def _named(decision: Decision, name: str) -> Finding:

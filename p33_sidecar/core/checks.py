@@ -237,6 +237,7 @@ def decide(facts: Facts, policy: Policy) -> Decision:
         requested_qty=requested_qty(facts),
         safe_close_qty=safe_close_qty(facts) if failed is None else None,
         retry_after_ms=retry_after_ms(failed.reason, facts, policy) if failed else None,
+        failed=failed,
     )
 
 

@@ -162,3 +162,5 @@ class Decision(Value):
     requested_qty: Decimal | None
     safe_close_qty: Decimal | None
     retry_after_ms: int | None = None
+    failed: Finding | None = None
+    """The finding that named the reason; None for an ALLOW, and where there are no findings."""

@@ -143,8 +143,8 @@ def _allow(decision: Decision, facts: Facts, policy: Policy, stamp: Stamp) -> _A
 
 def _deny(decision: Decision, facts: Facts, stamp: Stamp) -> _Deny | _DenyRetryable:
     reason = Reason(decision.reason)
-    failed = next((f for f in decision.findings if not f.ok), None)
-    head = (1, facts.plan.plan_id, facts.plan.symbol, False, str(reason), details_of(failed) if failed else {})
+    details = details_of(decision.failed) if decision.failed else {}
+    head = (1, facts.plan.plan_id, facts.plan.symbol, False, str(reason), details)
     tail = (stamp.venue, stamp.issued_ms // 1000, stamp.issued_ms, stamp.expires_ms, stamp.nonce)
     if not reason.retryable:
         return _Deny(*head, False, *tail)

@@ -83,14 +83,13 @@ _RECORD = msgspec.json.Decoder(Record)
 
 def record_bytes(decision: Decision, facts: Facts, policy: Policy, *, stamp: Stamp, origin: Origin) -> bytes:
     """The record's JSON. Pure: the same facts, policy, stamp and origin give the same bytes."""
-    failed = next((f for f in decision.findings if not f.ok), None)
     return _ENCODE(Record(
         v=RECORD_VERSION, decision_id=stamp.nonce, stream_id=origin.stream_id,
         plan_id=facts.plan.plan_id, symbol=facts.plan.symbol, plan=facts.plan.fields,
         snapshot=_cached(facts.snapshot), ledger=_cached(facts.book), filters=_cached(facts.filters),
         context=facts.context, policy=_cached(policy), policy_hash=policy_hash(policy),
         checks=decision.findings, outcome="ALLOW" if decision.allow else "DENY", reason=decision.reason,
-        details=details_of(failed) if failed else {},
+        details=details_of(decision.failed) if decision.failed else {},
         requested_qty=_text(decision.requested_qty), safe_close_qty=_text(decision.safe_close_qty),
         retry_after_ms=decision.retry_after_ms,
         permit=PermitRef(stamp.issued_ms, stamp.expires_ms, stamp.nonce),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import redis
 from redis.backoff import NoBackoff
@@ -91,13 +90,15 @@ class Link:
         self._own = None
 
 
-@contextmanager
-def store_errors():
+class store_errors:  # noqa: N801 - used like contextlib's, which cost a verdict a generator and four frames
     """Whatever redis-py raises for a server that is not there becomes StoreUnavailable."""
-    try:
-        yield
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, redis.RedisError):
+            raise StoreUnavailable(f"{kind.__name__}: {error}") from error
 
 
 def server_ms(client: redis.Redis) -> int:

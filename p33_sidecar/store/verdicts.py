@@ -153,7 +153,7 @@ class VerdictStore:
             raise reply
         kind = reply[0]
         if kind == "issued":
-            return int(reply[1])
+            return int(reply[1]) * 1000 + int(reply[2]) // 1000
         if kind == "moved":
             return Moved(State(*reply[2:]), int(reply[1]))
         if kind == "late":

@@ -99,7 +99,6 @@ local function state(symbol, plan_id, after)
   }
 end
 
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local function ms_of(time) return time[1] * 1000 + math.floor(time[2] / 1000) end
+
+local function ms_text(time) return string.format('%.0f', ms_of(time)) end

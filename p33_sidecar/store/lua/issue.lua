@@ -4,13 +4,12 @@
 -- ARGV[1] symbol  [2] plan_id  [3] expected state  [4] decided at (ms)  [5] stream id  [6] group  [7] outcome
 -- ARGV[8] nonce  [9] expires_ms  [10] issued line (ALLOW)  [11] permit bytes  [12] record bytes
 -- ARGV[13] the plan's mark  [14] its life (ms)  [15] id of a result up to which all are booked, or empty
--- Returns {'issued', now} | {'late', now} | {'moved', now, state...} | {'wrong_type', key}
+-- Returns {'issued', now: s, us} | {'late'} | {'moved', now (ms), state...} | {'wrong_type', key}
 --!include _state
-local now = now_ms()
-local now_text = string.format('%.0f', now)
+local time = redis.call('TIME')
 local s = state(ARGV[1], ARGV[2], ARGV[15] ~= '' and ARGV[15])
-if table.concat(s, '\n') ~= ARGV[3] then return {'moved', now_text, unpack(s)} end
-if math.abs(now - tonumber(ARGV[4])) > 1000 then return {'late', now_text} end
+if table.concat(s, '\n') ~= ARGV[3] then return {'moved', ms_text(time), unpack(s)} end
+if math.abs(ms_of(time) - tonumber(ARGV[4])) > 1000 then return {'late'} end
 -- What cannot be read cannot be allowed on. That the other keys hold what is written to them, the reading has told.
 local unreadable = s[9] == '!' and 'quantum:p33:issued' or s[12] == '!' and KEYS[5]
 if unreadable and ARGV[7] == 'ALLOW' then return {'wrong_type', unreadable} end
@@ -28,4 +27,4 @@ if ARGV[7] == 'ALLOW' then
 end
 redis.call('SET', KEYS[14], ARGV[11], 'PXAT', ARGV[9])
 redis.pcall('XACK', KEYS[12], ARGV[6], ARGV[5])
-return {'issued', now_text}
+return {'issued', time[1], time[2]}
