@@ -265,9 +265,9 @@ SHAKY = {"publish": 4, "decide": 3, "poll": 3, "save": 1, "crash_amid_plans": 2,
 """The server comes and goes."""
 BLIND = {"publish": 3, "decide": 3, "take": 4, "fail": 1, "heal": 1, "while_": 2, "poll": 1, "agree": 1}
 """The exchange says little, and permits are taken late."""
+DAYS = (BUSY, SHAKY, BLIND, WEIGHTS)
 MISTIMED = BUSY | {"clock_set": 1.5, "clock_wrong": 3, "restart": 0.5, "fail": 0.5, "heal": 1}
 """Clocks are set, or wrong for a while."""
-DAYS = (BUSY, SHAKY, BLIND, WEIGHTS, MISTIMED)
 
 
 def run_seed(seed: int, *, steps: int = STEPS, weights: dict[str, float] = WEIGHTS) -> Counter[str]:
@@ -290,9 +290,10 @@ def main(argv: list[str] | None = None) -> int:
     given = ask.parse_args(argv)
     logging.disable(logging.CRITICAL)
     met, began_s = Counter(), time.monotonic()
+    days = (*DAYS, MISTIMED)
     for seed in range(given.first, given.first + given.seeds):
         try:
-            met += run_seed(seed, steps=given.steps, weights=DAYS[seed % len(DAYS)])
+            met += run_seed(seed, steps=given.steps, weights=days[seed % len(days)])
         except LawBroken as broken:
             print(f"broken: {broken}", file=sys.stderr)
             return 1
