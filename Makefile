@@ -51,6 +51,7 @@ lint: setup
 
 docs: setup            ## writes the generated tables of docs/ anew
 	$(BIN)/python -m p33_sidecar.cli.docs
+	$(BIN)/python -m tests.incidents --write
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

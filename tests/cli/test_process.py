@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from p33_sidecar.rehearsal.plan_source import plan_of
@@ -54,12 +55,21 @@ def on_terminal(stack: Stack, *args: str, **more: str) -> str:
 
 
 def test_status_of_a_running_sidecar_is_ready(stack: Stack) -> None:
-    """Exit code 0 answers the question; I24: the loosened threshold is said every time."""
+    """Exit code 0 answers the question, and no warning is said twice."""
     stack.until("ready", lambda: run(stack, "status").returncode == 0, patience_s=PATIENCE_S)
     said = json.loads(run(stack, "status", "--json").stdout)
     assert (said["ready"], said["sidecar"]["ready"]) == (True, True)
-    assert any("P33_STALE_THRESHOLD_SEC=300 is loosened" in warning for warning in said["warnings"])
     assert len(said["warnings"]) == len(set(said["warnings"]))
+
+
+def test_i24_a_loosened_threshold_is_said_by_status_log_and_metric(stack: Stack) -> None:
+    """For as long as it stands: whoever raised it has forgotten it."""
+    stack.until("ready", lambda: run(stack, "status").returncode == 0, patience_s=PATIENCE_S)
+    said = json.loads(run(stack, "status", "--json").stdout)
+    assert any("P33_STALE_THRESHOLD_SEC=300 is loosened" in warning for warning in said["warnings"])
+    assert "p33_policy_loosened 1.0" in httpx.get(f"{stack.page_url}/metrics").text
+    (log,) = stack.directory.glob("*sidecar*.log")
+    assert "P33_STALE_THRESHOLD_SEC=300 is loosened" in log.read_text()
 
 
 def test_a_halted_sidecar_is_not_ready(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from tests.sim.campaign import BUSY, DAYS, MISTIMED, WEIGHTS, run_seed
 from tests.sim.laws import LawBroken
 from tests.sim.mutants import MUTANTS
 
-GROUPS, SEEDS_A_GROUP = 3, 6
+GROUPS, SEEDS_A_GROUP = 3, 4
 MOST_SEEDS = 300
 """Far more than any mutant has needed (most need fewer than ten)."""
 
