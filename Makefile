@@ -6,7 +6,7 @@ ARGS   ?=
 # Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
 SPREAD ?= -n 4 --dist loadfile
 
-.PHONY: demo test bench dagster kill campaign planted attacks servers boot lint docs setup clean
+.PHONY: demo test bench dagster kill campaign planted scale-test attacks servers boot lint docs setup clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -39,6 +39,9 @@ planted: setup         ## the audit against histories of known truth, `ARGS="--s
 
 attacks: setup         ## the attack table, played: docs/attacks.md
 	$(BIN)/python -m tests.attacks
+
+scale-test: setup      ## a day on two Celery workers, one killed, in a folder and a bucket; needs Postgres' programs
+	$(BIN)/python -m tests.scale $(ARGS)
 
 dagster: setup         ## the pipeline's UI on what the demo left, or on P33_HISTORY_URL
 	$(BIN)/python -m p33_pipeline.serve $(ARGS)

@@ -29,4 +29,5 @@ def build_defs(**resources: Any) -> dg.Definitions:
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.Definitions(
             assets=ASSETS, jobs=[*default_jobs, annotate_break, forget_runs], schedules=default_schedules,
-            sensors=[*default_sensors, *audit_sensors], resources={RESOURCE: P33(), **resources})
+            sensors=[*default_sensors, *audit_sensors], executor=dg.in_process_executor,
+            resources={RESOURCE: P33(), **resources})

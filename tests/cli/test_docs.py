@@ -73,7 +73,7 @@ def test_every_command_that_is_written_down_exists() -> None:
     ledgers = set(re.findall(r"^ {2}([a-z][a-z-]+) ", Tool()("ledger", "--help").out, re.MULTILINE))
     assert {"status", "explain", "ledger"} <= listed and "adopt" in ledgers
     for page in PAGES:
-        assert told(page, r"(?:^    |`)make ([a-z]+)") <= targets, page
+        assert told(page, r"(?:^    |`)make ([a-z-]+)") <= targets, page
         assert told(page, r"\.venv/bin/(p33[a-z-]*)") <= scripts, page
         assert told(page, r"`p33 ledger ([a-z-]+)") <= ledgers, page
         assert told(page, r"(?:\.venv/bin/|`)p33 ([a-z][a-z-]+)") <= listed | PIPELINES, page
