@@ -37,9 +37,28 @@ Check = Callable[[Facts, Policy], Finding]
 # -- check 0: the plan itself, and whether anything may be issued at all ---------------------------------------
 
 
-def symbol_in_scope(facts: Facts, policy: Policy) -> Finding:
-    """The list, or a position on the exchange or in the book."""
-    return _switch("symbol_in_scope", facts.context.in_scope, R.SYMBOL_NOT_ALLOWED)
+def _switch(name: str, field: str, reason: R, *, passes: bool, doc: str) -> Check:
+    """A check that one member of the context decides."""
+    passed, failed = Finding(name, True, True, True), Finding(name, False, False, True, None, reason)
+
+    def check(facts: Facts, policy: Policy) -> Finding:
+        return passed if getattr(facts.context, field) is passes else failed
+
+    check.__name__, check.__doc__ = name, doc
+    return check
+
+
+symbol_in_scope = _switch("symbol_in_scope", "in_scope", R.SYMBOL_NOT_ALLOWED, passes=True,
+                          doc="The list, or a position on the exchange or in the book.")
+not_halted = _switch("not_halted", "halted", R.HALTED, passes=False, doc="No kill switch, global or of the symbol.")
+not_held = _switch("not_held", "held", R.RECONCILE_HOLD_ACTIVE, passes=False,
+                   doc="No reconciliation hold on the symbol.")
+venue_matches = _switch("venue_matches", "venue_ok", R.VENUE_MISMATCH, passes=True,
+                        doc="The database belongs to the exchange we talk to.")
+store_steady = _switch("store_steady", "store_restarted", R.STORE_RESTARTED, passes=False,
+                       doc="The server is the one that holds everything we wrote.")
+exchange_configured = _switch("exchange_configured", "configured", R.EXCHANGE_UNCONFIGURED, passes=True,
+                              doc="There are credentials.")
 
 
 def plan_fresh(facts: Facts, policy: Policy) -> Finding:
@@ -77,36 +96,11 @@ def action_matches_steps(facts: Facts, policy: Policy) -> Finding:
     return _verdict("action_matches_steps", not problem, problem or None, None, None, R.ACTION_STEP_MISMATCH)
 
 
-def not_halted(facts: Facts, policy: Policy) -> Finding:
-    """No kill switch, global or of the symbol."""
-    return _switch("not_halted", not facts.context.halted, R.HALTED)
-
-
-def not_held(facts: Facts, policy: Policy) -> Finding:
-    """No reconciliation hold on the symbol."""
-    return _switch("not_held", not facts.context.held, R.RECONCILE_HOLD_ACTIVE)
-
-
-def venue_matches(facts: Facts, policy: Policy) -> Finding:
-    """The database belongs to the exchange we talk to."""
-    return _switch("venue_matches", facts.context.venue_ok, R.VENUE_MISMATCH)
-
-
-def store_steady(facts: Facts, policy: Policy) -> Finding:
-    """The server is the one that holds everything we wrote."""
-    return _switch("store_steady", not facts.context.store_restarted, R.STORE_RESTARTED)
-
-
-def exchange_configured(facts: Facts, policy: Policy) -> Finding:
-    """There are credentials."""
-    return _switch("exchange_configured", facts.context.configured, R.EXCHANGE_UNCONFIGURED)
-
-
 def one_way_mode(facts: Facts, policy: Policy) -> Finding:
     """No LONG/SHORT legs, whichever of the sources reports them: legs are never netted."""
     snapshot = facts.snapshot
     legs = facts.context.hedge or (snapshot is not None and (snapshot.amt is None or snapshot.side == HEDGE))
-    return _switch("one_way_mode", not legs, R.HEDGE_MODE_UNSUPPORTED)
+    return _verdict("one_way_mode", not legs, not legs, True, None, R.HEDGE_MODE_UNSUPPORTED)
 
 
 def filters_known(facts: Facts, policy: Policy) -> Finding:
@@ -251,10 +245,6 @@ def evaluation_failed(policy: Policy) -> Decision:
 
 def _text(value: Decimal | None) -> str | None:
     return None if value is None else text(value)
-
-
-def _switch(name: str, ok: bool, reason: R) -> Finding:
-    return Finding(name, ok, ok, True, None, None if ok else reason)
 
 
 def _verdict(name: str, ok: bool, value: object, threshold: object, margin: object, reason: R) -> Finding:

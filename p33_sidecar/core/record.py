@@ -83,11 +83,11 @@ _RECORD = msgspec.json.Decoder(Record)
 
 def record_bytes(decision: Decision, facts: Facts, policy: Policy, *, stamp: Stamp, origin: Origin) -> bytes:
     """The record's JSON. Pure: the same facts, policy, stamp and origin give the same bytes."""
+    snapshot, book, filters, rules, rules_hash = _written(facts.snapshot, facts.book, facts.filters, policy)
     return _ENCODE(Record(
         v=RECORD_VERSION, decision_id=stamp.nonce, stream_id=origin.stream_id,
         plan_id=facts.plan.plan_id, symbol=facts.plan.symbol, plan=facts.plan.fields,
-        snapshot=_cached(facts.snapshot), ledger=_cached(facts.book), filters=_cached(facts.filters),
-        context=facts.context, policy=_cached(policy), policy_hash=policy_hash(policy),
+        snapshot=snapshot, ledger=book, filters=filters, context=facts.context, policy=rules, policy_hash=rules_hash,
         checks=decision.findings, outcome="ALLOW" if decision.allow else "DENY", reason=decision.reason,
         details=details_of(decision.failed) if decision.failed else {},
         requested_qty=_text(decision.requested_qty), safe_close_qty=_text(decision.safe_close_qty),
@@ -152,12 +152,14 @@ def reproduce(record: Record, *, key: bytes | None = None) -> tuple[bytes, bytes
 
 
 @lru_cache(maxsize=256)
-def _raw(value: msgspec.Struct) -> msgspec.Raw:
-    return msgspec.Raw(value_json(value))
+def _written(snapshot: Snapshot | None, book: Book | None, filters: Filters | None, policy: Policy) -> tuple[Any, ...]:
+    """What stays the same between two polls, as JSON, and the policy's hash."""
+    return _raw(snapshot), _raw(book), _raw(filters), _raw(policy), policy_hash(policy)
 
 
-def _cached(value: msgspec.Struct | None) -> msgspec.Raw | None:
-    return None if value is None else _raw(value)
+@lru_cache(maxsize=256)
+def _raw(value: msgspec.Struct | None) -> msgspec.Raw | None:
+    return None if value is None else msgspec.Raw(value_json(value))
 
 
 def _value(plain: Any, kind: type) -> Any:

@@ -6,6 +6,7 @@ The texts are compared by the issuing step byte for byte; only here are they tur
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -156,6 +157,7 @@ def view_of(book: Book) -> dict[str, str]:
 # -- phases and marks -----------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=512)
 def read_issued(line: str) -> Issued | None:
     """The symbol's last ALLOW; None for none, and for a line that cannot be read."""
     parts = line.split(" ")
