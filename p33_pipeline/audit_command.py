@@ -18,7 +18,7 @@ from p33_pipeline.registry import notes_of
 from p33_pipeline.render.page import amount, span, usdt
 from p33_pipeline.report.output import as_json, write
 from p33_pipeline.report.report import Report
-from p33_pipeline.running import archive_now, history_of
+from p33_pipeline.running import archive_now, history_of, note_audited
 from p33_sidecar.errors import P33Error
 from p33_sidecar.settings import load
 
@@ -37,6 +37,8 @@ def main() -> int:
         history = history_of(settings)
         found = audit_range(history, from_ms=from_ms, to_ms=to_ms, policy=settings.policy,
                             exact=options.exact)
+        if options.archive:
+            note_audited(settings, found.until_ms)
         report = report_of(history, found, policy=settings.policy, notes=notes_of(settings))
         places = write(report, history)
     except (P33Error, ValueError) as error:

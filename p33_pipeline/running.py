@@ -5,9 +5,12 @@ Connections are opened and closed here, and nowhere else in the pipeline.
 
 from __future__ import annotations
 
-import pyarrow.compute as pc
+import logging
 
-from p33_pipeline.archive.everything import Run, archive
+import pyarrow.compute as pc
+import redis
+
+from p33_pipeline.archive.everything import Run, archive, archived_until_ms
 from p33_pipeline.archive.streams import StreamArchiver, sources
 from p33_pipeline.archive.trades import TradeArchiver
 from p33_pipeline.errors import SourceUnavailable
@@ -15,8 +18,11 @@ from p33_pipeline.history import TABLES, History, place_at
 from p33_sidecar.errors import StoreUnavailable
 from p33_sidecar.exchange import Credentials, Exchange
 from p33_sidecar.settings import Settings
+from p33_sidecar.store import progress
 from p33_sidecar.store.connect import Link, server_ms, store_errors
 from p33_sidecar.store.positions import RedisBans
+
+log = logging.getLogger("p33.pipeline")
 
 WEEK_MS = 7 * 86_400_000
 
@@ -41,10 +47,11 @@ def archive_now(settings: Settings) -> Run:
         exchange = _exchange(settings, link)
         try:
             trades = TradeArchiver(exchange, history, now_ms=lambda: server_ms(link.redis)) if exchange else None
-            streams = archive(archiver, found, None, ())
-            if trades is None:
-                return streams
-            return archive(archiver, (), trades, _symbols(history, now_ms))
+            run = archive(archiver, found, None, ())
+            if trades is not None:
+                run = archive(archiver, (), trades, _symbols(history, now_ms))
+            _note(link, archived_ms=archived_until_ms(history))
+            return run
         finally:
             if exchange:
                 exchange.close()
@@ -53,6 +60,22 @@ def archive_now(settings: Settings) -> Run:
                                 "the server runs, and run again") from error
     finally:
         link.close()
+
+
+def note_audited(settings: Settings, until_ms: int) -> None:
+    """Leave a note of how far the audit reaches, for the gate to show. Never a reason to fail."""
+    link = Link(settings.redis_url, name="pipeline")
+    try:
+        _note(link, audited_ms=until_ms)
+    finally:
+        link.close()
+
+
+def _note(link: Link, **reached: int) -> None:
+    try:
+        progress.note(link.redis, **reached)
+    except (StoreUnavailable, redis.RedisError) as error:
+        log.warning("progress.unnoted", extra={"fields": {"why": str(error)[:200]}})
 
 
 def _exchange(settings: Settings, link: Link) -> Exchange | None:

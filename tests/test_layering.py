@@ -100,7 +100,7 @@ def test_no_float_is_made_beside_quantities(path):
 @pytest.mark.parametrize("path", PIPELINE, ids=[str(path.relative_to(ROOT)) for path in PIPELINE])
 def test_the_pipeline_knows_the_rules_and_never_the_service(path):
     """Of the sidecar: rules, settings, errors, the exchange's client; of the store names and connections."""
-    store = ("store.keys", "store.connect", "store.positions.RedisBans")
+    store = ("store.keys", "store.connect", "store.progress", "store.positions.RedisBans")
     allowed = ("core", "exchange", "settings", "errors", *store)
     theirs = {name for name in imported(path) if name.startswith("p33_sidecar.")}
     wrong = {name for name in theirs

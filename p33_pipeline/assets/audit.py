@@ -15,6 +15,7 @@ from p33_pipeline.render.markdown import table, when
 from p33_pipeline.render.page import amount, counted, span, usdt, utc
 from p33_pipeline.report.thumbnail import breaks_thumbnail
 from p33_pipeline.resources import P33, sentences
+from p33_pipeline.running import note_audited
 
 HOURS_AUDIT = "hour_audit"
 DAYS_AUDIT = "day_audit"
@@ -45,8 +46,9 @@ def day_audit(context: dg.AssetExecutionContext, config: AuditConfig, p33: P33) 
 def _audited(context: dg.AssetExecutionContext, config: AuditConfig, p33: P33) -> dg.MaterializeResult:
     from_ms, to_ms = window_ms(context)
     with sentences():
-        found = audit_range(p33.history(), from_ms=from_ms, to_ms=to_ms, policy=p33.settings().policy,
-                            exact=config.exact)
+        settings = p33.settings()
+        found = audit_range(p33.history(), from_ms=from_ms, to_ms=to_ms, policy=settings.policy, exact=config.exact)
+        note_audited(settings, found.until_ms)
     context.log.info("%s", _sentence(found))
     return dg.MaterializeResult(metadata=_metadata(found), check_results=audit_results(found))
 

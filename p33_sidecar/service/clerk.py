@@ -11,7 +11,7 @@ import logging
 
 from ..errors import ExchangeUnavailable
 from ..exchange import Exchange
-from ..store import canary, keys, switch_journal, switches
+from ..store import canary, keys, progress, switch_journal, switches
 from ..store.books import BookStore, Wrecked
 from ..store.connect import ServerClock, is_durable
 from ..store.positions import PositionStore
@@ -59,7 +59,8 @@ class Clerk:
         self._forget(now_ms)
 
     def _halts(self, now_ms: int) -> None:
-        """For the page: the global switch at every turn, those of hundreds of symbols now and then."""
+        """For the page: the global switch at every turn; those of hundreds of symbols and what the pipeline noted now
+        and then."""
         memory, store = self.memory, self.positions.redis
         due = not 0 <= now_ms - self._halts_read_ms < HALTS_EVERY_MS
         if due or switches.is_halted(store) != ("" in memory.halts):
@@ -67,6 +68,7 @@ class Clerk:
             memory.halts, self._halts_read_ms = switches.halts_of(store, memory.scope), now_ms
             switch_journal.catch_up(store, memory.halts, at_ms=now_ms, by=memory.instance)
             _say_switched(before, memory.halts)
+            memory.progress = progress.read(store)
 
     # -- filters ----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import msgspec
 from ..core.model import HEDGE, Filters, Policy, Snapshot
 from ..exchange import OrderState
 from ..store.changes import Cursor, Unsettled
+from ..store.progress import Progress
 from ..store.state import NO_BOOK, NO_SNAPSHOT, BookLine, State, book_text, snapshot_text
 
 
@@ -102,6 +103,8 @@ class Memory:
         self.halts: dict[str, dict] = {}
         self.canary_ok_ms = 0
         """When a canary plan last went through the whole path; 0: never."""
+        self.progress = Progress()
+        """Until when the pipeline's archive and audit reach."""
         # lifecycle
         self.stored_venue = venue
         self.lacking: list[str] = []

@@ -184,6 +184,10 @@ class _FromMemory(Collector):
             ("p33_halted_symbols", "Symbols with a kill switch of their own", len(memory.halts.keys() - {""})),
             ("p33_canary_last_ok_timestamp_seconds", "When a canary plan last went through the whole path; 0: never",
              memory.canary_ok_ms / 1000),
+            ("p33_archive_until_timestamp_seconds", "Until when the pipeline's archive reaches; 0: there is none",
+             memory.progress.archived_ms / 1000),
+            ("p33_audit_until_timestamp_seconds", "Until when the pipeline has audited; 0: never",
+             memory.progress.audited_ms / 1000),
             ("p33_store_durable", "0 while Redis is not known to keep an append-only file", memory.durable is True),
         ):
             yield GaugeMetricFamily(name, text, value=float(value))

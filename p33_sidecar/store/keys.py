@@ -73,6 +73,8 @@ CANARY: Final = "quantum:p33:canary"
 """STRING: how the last canary plan fared, and when one last fared well (JSON)."""
 SWITCHES: Final = "quantum:p33:switches"
 """HASH: symbol, or `*` -> its kill switch as it was last journalled."""
+PIPELINE: Final = "quantum:p33:pipeline"
+"""HASH: `archived_ms`, `audited_ms`: until when the pipeline's archive and audit reach."""
 SEEN: Final = "quantum:p33:seen:"
 """STRING, 1 h: a rejected entry that is already recorded."""
 ORDER_INTENTS: Final = "quantum:p33:taken-orders"
@@ -83,7 +85,7 @@ TAKEN_ENTRY: Final = "quantum:p33:taken-entry:"
 KINDS: Final[dict[str, str]] = {
     **dict.fromkeys(RECORD_STREAMS, "stream"), **dict.fromkeys((VENUE, RUN_ID, GAP, BAN, POLICY, CANARY), "string"),
     **dict.fromkeys((ISSUED, UNSETTLED, CURSOR, MISMATCHES, FILTERS, ROW_VERSIONS, ORDER_INTENTS,
-                     SWITCHES), "hash"),
+                     SWITCHES, PIPELINE), "hash"),
     BOOKS: "set",
 }
 """The type of value of every key whose name is fixed; those of a symbol or a plan say it above."""

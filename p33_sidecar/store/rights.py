@@ -136,6 +136,7 @@ def _pipeline(plans: str, results: str) -> User:
         Right("trims what it has archived", ("xtrim",), WRITE, (*keys.RECORD_STREAMS, plans, results)),
         _PASSES_ON_A_BAN,
         Right("says what it did, and that there is a ban", ("xadd",), WRITE, (keys.EVENTS,)),
+        Right("notes how far archive and audit reach", ("hset",), WRITE, (keys.PIPELINE,)),
     ))
 
 

@@ -46,6 +46,7 @@ MAY: tuple[tuple[str, set[str]], ...] = (
     ("DEL quantum:reconcile:hold:BTCUSDT", set()),
     ("EXISTS quantum:p33:halt", {S, A, P, O}),
     ("HSET quantum:p33:switches * 1", {S, O}),
+    ("HSET quantum:p33:pipeline archived_ms 1", {P}),
     # accounts
     ("HSET quantum:position:snapshot:BTCUSDT position_amt 1", {S}),
     ("HSET quantum:position:ledger:BTCUSDT rev 1", {S, O}),

@@ -14,7 +14,7 @@ import redis
 from p33_sidecar.rehearsal.exchange import SimExchange
 from p33_sidecar.rehearsal.plan_source import PlanSource, plan_of
 from p33_sidecar.rehearsal.processes import Process
-from p33_sidecar.store import keys, rights
+from p33_sidecar.store import keys, progress, rights
 from tests.deployment.conftest import PLANS, RESULTS, Deployed
 from tests.deployment.programs import Programs
 
@@ -97,7 +97,10 @@ def test_the_pipeline_audits_with_its_own_rights(programs: Programs, tmp_path: P
                           env=programs.environment(rights.PIPELINE, P33_HISTORY_URL=str(tmp_path / "history")),
                           capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL)
     assert said.returncode in (0, 1), said.stderr
-    assert json.loads(said.stdout)["summary"]
+    audit = json.loads(said.stdout)
+    assert audit["summary"]
+    reached = progress.read(programs.admin)
+    assert audit["from_ms"] < reached.audited_ms <= reached.archived_ms
 
 
 def test_nobody_was_refused_anything(programs: Programs) -> None:

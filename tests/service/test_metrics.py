@@ -30,6 +30,7 @@ PROMISED = {
     "p33_stream_gap_total": {"stream"}, "p33_republished_total": set(), "p33_policy_loosened": set(),
     "p33_halted": set(), "p33_store_durable": set(), "p33_build_info": {"version", "policy"},
     "p33_canary_last_ok_timestamp_seconds": set(), "p33_halted_symbols": set(),
+    "p33_archive_until_timestamp_seconds": set(), "p33_audit_until_timestamp_seconds": set(),
 }
 """Contract, chapter 5, and our own: name -> labels."""
 
