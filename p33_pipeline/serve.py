@@ -15,8 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from p33_pipeline.generator.deeds import DEEDS
-from p33_pipeline.generator.story import tell
+from p33_pipeline.generator.week import DAY_MS, DAYS, tell_week
 from p33_pipeline.generator.writing import write
 from p33_pipeline.history import History, place_at
 from p33_pipeline.partitions import day_key
@@ -25,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "deployment" / "dagster" / "one-machine.yaml"
 HOME = ".dagster"
 DEMOS, WEEK = "demo-*", "week"
-DAYS, DAY_MS = 7, 86_400_000
 
 
 def prepared(home: Path, env: Mapping[str, str]) -> dict[str, str]:
@@ -46,21 +44,12 @@ def history_url(env: Mapping[str, str], here: Path) -> str:
     return env.get("P33_HISTORY_URL") or str(demos[-1] if demos else here / "history" / WEEK)
 
 
-def write_week(history: History, *, begin_ms: int) -> None:
-    """Seven days, each with a stretch in which everything that can go wrong does, at places known to the generator."""
-    for day in range(DAYS):
-        write(tell(day + 1, deeds=DEEDS, start_ms=begin_ms + day * DAY_MS), history)
-
-
-def report_week(url: str, *, begin_ms: int, home: Path, env: Mapping[str, str]) -> None:
-    """Audit and report each day of the week on the instance that the UI will show. Raises RuntimeError."""
-    for day in range(DAYS):
-        done = subprocess.run(  # noqa: S603 - our own module
-            [sys.executable, "-m", "p33_pipeline.closing", url, str(home), day_key(begin_ms + day * DAY_MS)],
-            env=dict(env), check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(done.stderr[-500:])
-        print(done.stdout.splitlines()[0], flush=True)
+def report_days(url: str, days: list[str], *, home: Path, env: Mapping[str, str]) -> None:
+    """Audit and report days of a standing archive on the instance that the UI will show. Raises RuntimeError."""
+    done = subprocess.run([sys.executable, "-m", "p33_pipeline.closing", url, str(home), *days],  # noqa: S603
+                          env=dict(env), check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-500:])
 
 
 def main(arguments: list[str]) -> int:
@@ -70,9 +59,10 @@ def main(arguments: list[str]) -> int:
     print(f"history: {url}", flush=True)
     env = prepared(here / HOME, {**os.environ, "P33_HISTORY_URL": url})
     if url.endswith(f"/{WEEK}") and not Path(url).exists():
-        begin_ms = (time.time_ns() // 1_000_000 // DAY_MS - DAYS) * DAY_MS + DAY_MS // 24
-        write_week(History(place_at(url)), begin_ms=begin_ms)
-        report_week(url, begin_ms=begin_ms, home=here / HOME, env=env)
+        begin_ms = (time.time_ns() // 1_000_000 // DAY_MS - DAYS) * DAY_MS
+        print("writing a week of it, then auditing and reporting each day: half a minute", flush=True)
+        write(tell_week(begin_ms), History(place_at(url)))
+        report_days(url, [day_key(begin_ms + n * DAY_MS) for n in range(DAYS)], home=here / HOME, env=env)
     try:
         return subprocess.run([sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml"),  # noqa: S603
                                *arguments], env=env, check=False, cwd=ROOT).returncode

@@ -1,7 +1,7 @@
 """Write a history whose truth is known, or hold the audit against many of them.
 
     python -m p33_pipeline.generator write URL [--seed 1] [--symbols 6] [--rounds 6]     prints the truth
-    python -m p33_pipeline.generator check [--seeds 30]                                  exit code 0: all found, no more
+    python -m p33_pipeline.generator check [--seeds 30]       also of the week; exit code 0: all found, and no more
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
+from itertools import chain
 
 from p33_pipeline.audit.audit import audit
 from p33_pipeline.generator.deeds import DEEDS
 from p33_pipeline.generator.story import Planted, Story, tell
+from p33_pipeline.generator.week import tell_week
 from p33_pipeline.generator.writing import write
 from p33_pipeline.history import History, place_at
 from p33_sidecar.core.model import Policy
@@ -32,17 +34,18 @@ def found_in(story: Story, history: History) -> list[Planted]:
 def check(seeds: range) -> int:
     """Audit a story a seed; says what was missed and what was made up. 0 where nothing was."""
     wrong = planted = 0
-    for seed in seeds:
+    stories = ((f"seed {seed}", tell(seed, deeds=DEEDS, start_ms=START_MS)) for seed in seeds)
+    for name, story in chain(stories, [("the week", tell_week(START_MS))]):
         with tempfile.TemporaryDirectory() as folder:
-            story, history = tell(seed, deeds=DEEDS, start_ms=START_MS), History(place_at(folder))
+            history = History(place_at(folder))
             write(story, history)
             found, truth = Counter(found_in(story, history)), Counter(story.truth)
         planted += truth.total()
         for word, odd in (("missed", truth - found), ("made up", found - truth)):
             wrong += odd.total()
             for finding in odd:
-                print(f"seed {seed}: {word} {finding.finding} {finding.symbol}", file=sys.stderr)
-    print(f"{planted} findings planted in {len(seeds)} histories, {wrong} of them missed or made up")
+                print(f"{name}: {word} {finding.finding} {finding.symbol}", file=sys.stderr)
+    print(f"{planted} findings planted in {len(seeds) + 1} histories, {wrong} of them missed or made up")
     return 1 if wrong else 0
 
 

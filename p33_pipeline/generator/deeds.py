@@ -9,7 +9,6 @@ import msgspec
 
 from p33_pipeline.generator.story import Deed, Event, Planted, Slot, close, quiet, settle
 
-LOT = Decimal("0.5")
 Outcome = tuple[list[Event], list[Planted]]
 
 
@@ -23,21 +22,21 @@ def timing(slot: Slot) -> Outcome:
 
 def unbooked_fill(slot: Slot) -> Outcome:
     """Executed and told, and never booked, until a person notices."""
-    return [*close(slot, book_after_ms=None), settle(slot, 8)], [Planted("unbooked_fill", slot.symbol)]
+    return [*close(slot, book_after_ms=None), settle(slot, slot.lasts or 8)], [Planted("unbooked_fill", slot.symbol)]
 
 
 def external_trade(slot: Slot) -> Outcome:
     """Somebody trades by hand."""
     at_ms = slot.after(0)
-    act = (at_ms, lambda: slot.world.trade(at_ms, slot.symbol, -LOT * 4, f"web_{slot.number}"))
-    return [act, settle(slot, 6)], [Planted("external_trade", slot.symbol)]
+    act = (at_ms, lambda: slot.world.trade(at_ms, slot.symbol, -slot.lot * 4, f"web_{slot.number}"))
+    return [act, settle(slot, slot.lasts or 6)], [Planted("external_trade", slot.symbol)]
 
 
 def venue_initiated(slot: Slot) -> Outcome:
     """The exchange liquidates a part."""
     at_ms = slot.after(0)
-    act = (at_ms, lambda: slot.world.trade(at_ms, slot.symbol, -LOT * 4, f"autoclose-{slot.number}"))
-    return [act, settle(slot, 6)], [Planted("venue_initiated", slot.symbol)]
+    act = (at_ms, lambda: slot.world.trade(at_ms, slot.symbol, -slot.lot * 4, f"autoclose-{slot.number}"))
+    return [act, settle(slot, slot.lasts or 6)], [Planted("venue_initiated", slot.symbol)]
 
 
 def stale_source(slot: Slot) -> Outcome:
@@ -50,17 +49,18 @@ def stale_source(slot: Slot) -> Outcome:
     def unstick() -> None:
         holding.shown = None
 
-    return [(slot.after(0, 500), stick), *close(slot), (slot.after(6), unstick)], [Planted("stale_source", slot.symbol)]
+    events = [(slot.after(0, 500), stick), *close(slot), (slot.after(slot.lasts or 6), unstick)]
+    return events, [Planted("stale_source", slot.symbol)]
 
 
 def missing_ledger(slot: Slot) -> Outcome:
     """A symbol turns up with a position, and nobody opens a book for long."""
-    symbol = f"NEW{slot.symbol}"
+    symbol = slot.stranger or f"NEW{slot.symbol}"
 
     def arrive() -> None:
-        slot.world.appear(symbol, LOT)
+        slot.world.appear(symbol, slot.world.terms(symbol).lot)
 
-    opened_ms = slot.after(10)
+    opened_ms = slot.after(slot.lasts or 10)
     return [(slot.after(0), arrive), (opened_ms, lambda: slot.world.open_book(opened_ms, symbol))], [
         Planted("missing_ledger", symbol)]
 
@@ -68,27 +68,27 @@ def missing_ledger(slot: Slot) -> Outcome:
 def _mistaken(slot: Slot, amount: Decimal) -> list[Event]:
     """A person sets the book to something the exchange does not have, and corrects it later."""
     at_ms = slot.after(0)
-    return [(at_ms, lambda: slot.world.adjust(at_ms, slot.symbol, amount)), settle(slot, 6)]
+    return [(at_ms, lambda: slot.world.adjust(at_ms, slot.symbol, amount)), settle(slot, slot.lasts or 6)]
 
 
 def quantity(slot: Slot) -> Outcome:
-    return _mistaken(slot, Decimal(500)), [Planted("quantity", slot.symbol)]
+    return _mistaken(slot, slot.lot * 1000), [Planted("quantity", slot.symbol)]
 
 
 def side(slot: Slot) -> Outcome:
-    return _mistaken(slot, -LOT), [Planted("side", slot.symbol)]
+    return _mistaken(slot, -slot.lot), [Planted("side", slot.symbol)]
 
 
 def ghost_ledger(slot: Slot) -> Outcome:
     """A book of a symbol that is flat at the exchange."""
-    symbol, world = f"FLAT{slot.symbol}", slot.world
-    first_ms, wrong_ms, right_ms = slot.after(0), slot.after(1), slot.after(7)
+    symbol, world = slot.stranger or f"FLAT{slot.symbol}", slot.world
+    first_ms, wrong_ms, right_ms = slot.after(0), slot.after(1), slot.after(slot.lasts or 7)
 
     def arrive() -> None:
         world.appear(symbol, Decimal(0))
         world.open_book(first_ms, symbol)
 
-    return [(first_ms, arrive), (wrong_ms, lambda: world.adjust(wrong_ms, symbol, LOT)),
+    return [(first_ms, arrive), (wrong_ms, lambda: world.adjust(wrong_ms, symbol, slot.lot)),
             (right_ms, lambda: world.adjust(right_ms, symbol, Decimal(0)))], [Planted("ghost_ledger", symbol)]
 
 
@@ -100,8 +100,8 @@ def _there_and_back(slot: Slot, client_id: str) -> list[Event]:
     world, first_ms = slot.world, slot.after(0)
 
     def act() -> None:
-        world.trade(first_ms, slot.symbol, -LOT * 4, f"{client_id}{slot.number}")
-        world.trade(first_ms + 1500, slot.symbol, LOT * 4, f"web_{slot.number}b")
+        world.trade(first_ms, slot.symbol, -slot.lot * 4, f"{client_id}{slot.number}")
+        world.trade(first_ms + 1500, slot.symbol, slot.lot * 4, f"web_{slot.number}b")
 
     return [(first_ms, act)]
 
@@ -133,7 +133,7 @@ def slip_of_the_pen(slot: Slot) -> Outcome:
 
     def act() -> None:
         right = world.holdings[slot.symbol].book.amt
-        world.adjust(wrong_ms, slot.symbol, Decimal(500))
+        world.adjust(wrong_ms, slot.symbol, slot.lot * 1000)
         world.adjust(wrong_ms + 1200, slot.symbol, right)
 
     return [(wrong_ms, act)], [Planted("timing", slot.symbol)]
@@ -157,15 +157,15 @@ def bypass(slot: Slot) -> Outcome:
     world, at_ms = slot.world, slot.after(0)
 
     def act() -> None:
-        order_id = world.trade(at_ms, slot.symbol, -LOT, f"x-{slot.number}")
-        result_id = world.result(at_ms + 100, slot.plan_id, slot.symbol, -LOT, order_id)
-        world.book(at_ms + 150, slot.symbol, -LOT, plan_id=slot.plan_id, order_id=order_id, result_id=result_id)
+        order_id = world.trade(at_ms, slot.symbol, -slot.lot, f"x-{slot.number}")
+        result_id = world.result(at_ms + 100, slot.plan_id, slot.symbol, -slot.lot, order_id)
+        world.book(at_ms + 150, slot.symbol, -slot.lot, plan_id=slot.plan_id, order_id=order_id, result_id=result_id)
 
     return [(at_ms, act)], [Planted("bypass", slot.symbol)]
 
 
 def over_execution(slot: Slot) -> Outcome:
-    return close(slot, more=LOT), [Planted("over_execution", slot.symbol)]
+    return close(slot, more=1), [Planted("over_execution", slot.symbol)]
 
 
 def late_execution(slot: Slot) -> Outcome:
@@ -178,22 +178,22 @@ def permit_reuse(slot: Slot) -> Outcome:
     world, at_ms = slot.world, slot.after(6)
 
     def again() -> None:
-        order_id = world.trade(at_ms, slot.symbol, -LOT, f"x-{slot.number}")
-        result_id = world.result(at_ms + 100, slot.plan_id, slot.symbol, -LOT, order_id)
-        world.book(at_ms + 150, slot.symbol, -LOT, plan_id=slot.plan_id, order_id=order_id, result_id=result_id)
+        order_id = world.trade(at_ms, slot.symbol, -slot.lot, f"x-{slot.number}")
+        result_id = world.result(at_ms + 100, slot.plan_id, slot.symbol, -slot.lot, order_id)
+        world.book(at_ms + 150, slot.symbol, -slot.lot, plan_id=slot.plan_id, order_id=order_id, result_id=result_id)
 
     return [*close(slot), (at_ms, again)], [Planted("permit_reuse", slot.symbol)]
 
 
 def result_without_trade(slot: Slot) -> Outcome:
     """Told and booked, and nothing happened: the ledger leaves the exchange."""
-    return [*close(slot, trade=False), settle(slot, 8)], [
+    return [*close(slot, trade=False), settle(slot, slot.lasts or 8)], [
         Planted("quantity", slot.symbol), Planted("result_without_trade", slot.symbol)]
 
 
 def trade_without_result(slot: Slot) -> Outcome:
     """Our order executed, and nobody said so."""
-    return [*close(slot, tell_result=False), settle(slot, 8)], [
+    return [*close(slot, tell_result=False), settle(slot, slot.lasts or 8)], [
         Planted("trade_without_result", slot.symbol), Planted("unbooked_fill", slot.symbol)]
 
 

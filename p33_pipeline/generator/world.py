@@ -24,6 +24,14 @@ VENUE = "sim.invalid"
 _ENCODE = msgspec.json.Encoder().encode
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What a symbol trades at, its quantity step, and the lot that deeds are measured in."""
+
+    lot: Decimal = Decimal("0.5")
+    price: Decimal = PRICE
+    step: Decimal = STEP
+
+
 class Holding(msgspec.Struct):
     """One symbol: what the exchange holds, what our book says, and what the last good poll saw."""
 
@@ -38,8 +46,9 @@ class Holding(msgspec.Struct):
 class World:
     """Writes what happens into `streams` (table -> entries) and `trades`."""
 
-    def __init__(self, holdings: dict[str, Decimal], *, start_ms: int, policy: Policy) -> None:
-        self.policy = policy
+    def __init__(self, holdings: dict[str, Decimal], *, start_ms: int, policy: Policy,
+                 terms: dict[str, Terms] | None = None) -> None:
+        self.policy, self._terms = policy, terms or {}
         self.holdings = {symbol: Holding(symbol, amt) for symbol, amt in holdings.items()}
         self.streams: dict[str, list[tuple[str, dict[str, str]]]] = {}
         self.trades: list[dict[str, Any]] = []
@@ -50,6 +59,9 @@ class World:
         """Times in which every poll fails."""
         self.gaps: list[int] = []
         """Times at which the archive found entries gone."""
+
+    def terms(self, symbol: str) -> Terms:
+        return self._terms.get(symbol, Terms())
 
     # -- records ----------------------------------------------------------------------------------------------
 
@@ -80,11 +92,12 @@ class World:
             return
         for holding in self.holdings.values():
             amt = holding.amt if holding.shown is None else holding.shown
+            price = text(self.terms(holding.symbol).price)
             holding.seen = Snapshot(symbol=holding.symbol, amt=amt, ts_ms=at_ms, side=side_of(amt),
-                                    mark_price=text(PRICE), source="sim")
+                                    mark_price=price, source="sim")
             if amt:
                 rows.append({"symbol": holding.symbol, "position_amt": text(amt), "side": side_of(amt),
-                             "entry_price": text(PRICE), "mark_price": text(PRICE), "update_time_ms": at_ms - 1000})
+                             "entry_price": price, "mark_price": price, "update_time_ms": at_ms - 1000})
         self.record("snapshots", at_ms + 80, {
             "requested_ms": at_ms, "received_ms": at_ms + 80, "outcome": "ok", "positions": rows}, poll_id=f"{at_ms}-x")
 
@@ -96,7 +109,7 @@ class World:
         holding.amt += delta
         self.trades.append({"symbol": symbol, "id": len(self.trades) + 1, "order_id": order_id,
                             "client_id": client_id, "side": "BUY" if delta > 0 else "SELL", "qty": abs(delta),
-                            "time_ms": at_ms})
+                            "price": self.terms(symbol).price, "time_ms": at_ms})
         return order_id
 
     def last_delta(self, symbol: str) -> Decimal:
@@ -131,10 +144,10 @@ class World:
     def verdict(self, at_ms: int, entry_id: str, plan: dict[str, str]) -> dict[str, Any]:
         """The gate decides on what it knows; the permit as the Apply Layer would read it."""
         holding, entry_ms = self.holdings[plan["symbol"]], int(entry_id.split("-")[0])
-        book = holding.book
+        book, step = holding.book, self.terms(holding.symbol).step
         facts = Facts(
             now_ms=at_ms, plan=plan_of(plan, entry_ms=entry_ms), snapshot=holding.seen, book=book,
-            filters=Filters(holding.symbol, "TRADING", STEP, STEP, Decimal(100_000)),
+            filters=Filters(holding.symbol, "TRADING", step, step, Decimal(10_000_000)),
             context=Context(snapshot_age_ms=at_ms - holding.seen.ts_ms if holding.seen else None,
                             last_order_age_ms=at_ms - book.last_order_ms if book and book.last_order_ms else None))
         decision = decide(facts, self.policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from itertools import groupby
 
 import msgspec
@@ -14,7 +15,6 @@ from p33_pipeline.archive.gaps import GapBook
 from p33_pipeline.archive.rows import table_of
 from p33_pipeline.archive.trades import Reach, trade_table, write_reaches
 from p33_pipeline.generator.story import Story
-from p33_pipeline.generator.world import PRICE
 from p33_pipeline.history import TABLES, History, Mark
 from p33_pipeline.history.layout import Part, day_of, id_of
 from p33_sidecar.exchange import Trade
@@ -77,6 +77,7 @@ def _write_trades(story: Story, history: History) -> None:
 
 
 def _trade(row: dict) -> Trade:
-    nothing, raw = PRICE * 0, msgspec.json.encode({"id": row["id"], "orderId": row["order_id"]}).decode()
-    return Trade(row["symbol"], row["id"], row["order_id"], row["side"], PRICE, row["qty"], PRICE * row["qty"], nothing,
-                 nothing, "USDT", False, row["time_ms"], raw)
+    nothing, price = Decimal(0), row["price"]
+    raw = msgspec.json.encode({"id": row["id"], "orderId": row["order_id"]}).decode()
+    return Trade(row["symbol"], row["id"], row["order_id"], row["side"], price, row["qty"], price * row["qty"],
+                 nothing, nothing, "USDT", False, row["time_ms"], raw)

@@ -10,7 +10,7 @@ from p33_pipeline.archive.trades import write_reaches
 from p33_pipeline.audit.audit import audit
 from p33_pipeline.audit.findings import Audit, Break
 from p33_pipeline.generator.__main__ import START_MS
-from p33_pipeline.generator.deeds import DEEDS, LOT, UNSEEN
+from p33_pipeline.generator.deeds import DEEDS, UNSEEN
 from p33_pipeline.generator.story import Slot, Story, tell
 from p33_pipeline.generator.writing import write
 from p33_pipeline.history import History
@@ -33,7 +33,7 @@ def own_order(*fills_ms: int, book_after_ms: int):
     """A deed: one order of ours, half a lot a fill, each told and booked later."""
     def deed(slot: Slot):
         world, plan_id = slot.world, slot.plan_id
-        half = LOT / 2
+        half = slot.lot / 2
 
         def act() -> None:
             order_id, told_qty = "", Decimal(0)
