@@ -33,8 +33,9 @@ def prepared(home: Path, env: Mapping[str, str]) -> dict[str, str]:
         shutil.copy(CONFIG, home / "dagster.yaml")
     path = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     prepared_env = {**env, "DAGSTER_HOME": str(home.absolute()), "PATH": path, "PYTHONWARNINGS": "ignore"}
-    subprocess.run([sys.executable, "-m", "dagster", "instance", "migrate"], env=prepared_env, check=True,  # noqa: S603
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-m", "dagster", "instance", "migrate"], env=prepared_env, check=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return prepared_env
 
 
@@ -64,8 +65,9 @@ def main(arguments: list[str]) -> int:
         write(tell_week(begin_ms), History(place_at(url)))
         report_days(url, [day_key(begin_ms + n * DAY_MS) for n in range(DAYS)], home=here / HOME, env=env)
     try:
-        return subprocess.run([sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml"),  # noqa: S603
-                               *arguments], env=env, check=False, cwd=ROOT).returncode
+        return subprocess.run(  # noqa: S603 - our own interpreter, with what was typed
+            [sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml"), *arguments], env=env,
+            check=False, cwd=ROOT).returncode
     except KeyboardInterrupt:
         return 0
 

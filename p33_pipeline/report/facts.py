@@ -111,7 +111,8 @@ def _hours(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int) -> tuple[Hou
     span = {"begin": from_ms, "end": to_ms}
     verdicts = db.execute(f"""
         SELECT epoch_ms(decided_at) // {HOUR_MS} * {HOUR_MS}, outcome, reason, count(*) FROM decisions
-        WHERE epoch_ms(decided_at) >= $begin AND epoch_ms(decided_at) < $end GROUP BY ALL""", span).fetchall()  # noqa: S608
+        WHERE epoch_ms(decided_at) >= $begin AND epoch_ms(decided_at) < $end GROUP BY ALL
+        """, span).fetchall()  # noqa: S608 - a number of ours
     polls = db.execute(f"""
         WITH good AS (
             SELECT epoch_ms(requested_at) AS at_ms, outcome = 'ok' AS ok FROM snapshots

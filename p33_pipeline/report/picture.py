@@ -51,7 +51,8 @@ def timeline_svg(line: Timeline, shades: Iterable[tuple[int, int | None]], *, fr
 def hours_svg(*, from_ms: int, to_ms: int) -> Markup:
     """The frame that all timelines of a page share, to be drawn once and used by each."""
     frame = _frame(from_ms=from_ms, to_ms=to_ms)
-    return Markup(f'<svg width="0" height="0" aria-hidden="true"><g id="hours">{frame}</g></svg>')  # noqa: S704
+    drawn = f'<svg width="0" height="0" aria-hidden="true"><g id="hours">{frame}</g></svg>'
+    return Markup(drawn)  # noqa: S704 - numbers of ours
 
 
 def alone(timeline: Markup, *, from_ms: int, to_ms: int) -> Markup:

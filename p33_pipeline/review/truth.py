@@ -33,12 +33,12 @@ def prepare(db: duckdb.DuckDBPyConnection, *, snapshots: str, trades: str, cases
                CASE WHEN list_contains(coalesce(q.unknown_symbols, []), s.symbol) THEN NULL
                     WHEN h.listed THEN h.amt ELSE 0 END::DECIMAL(38,18) AS amt
         FROM polls q CROSS JOIN (SELECT DISTINCT symbol FROM {cases}) s
-        LEFT JOIN held h ON h.symbol = s.symbol AND h.requested_ms = q.requested_ms""")  # noqa: S608
+        LEFT JOIN held h ON h.symbol = s.symbol AND h.requested_ms = q.requested_ms""")  # noqa: S608 - a name of ours
     db.execute(f"""
         CREATE OR REPLACE TEMP TABLE moves AS
         SELECT symbol, at_ms, sum(moved) OVER (PARTITION BY symbol ORDER BY at_ms)::DECIMAL(38,18) AS total FROM (
             SELECT symbol, epoch_ms(traded_at) AS at_ms, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS moved
-            FROM {trades} WHERE traded_at IS NOT NULL GROUP BY ALL)""")  # noqa: S608
+            FROM {trades} WHERE traded_at IS NOT NULL GROUP BY ALL)""")  # noqa: S608 - a name of ours
     db.execute(_CONSTANTS)
 
 

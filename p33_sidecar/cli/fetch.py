@@ -15,7 +15,7 @@ from .units import plain
 
 TIMEOUT_S: Final = 5.0
 LARGEST_ANSWER: Final = 16_000_000
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}  # noqa: S104 not bound here: asked there
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}  # noqa: S104 - asked, not bound
 
 
 class Page(msgspec.Struct, frozen=True):
