@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from p33_pipeline.archive.everything import note_until
 from p33_pipeline.archive.trades import reaches, write_reaches
 from p33_pipeline.generator.deeds import DEEDS
 from p33_pipeline.generator.story import tell
@@ -32,12 +33,16 @@ DAY = day_key(BEGIN_MS)
 
 
 def write_day(history: History, *, hours: int, symbols: int) -> None:
-    """A story an hour, each with every break and flow finding planted, and of every symbol the trades' reach."""
+    """A story an hour with every break and flow finding planted, the trades' reach, and an archive past the day.
+
+    The last, since a coordinator's own schedule archives meanwhile: how far the archive goes must not depend on it.
+    """
     known = {}
     for hour in range(hours):
         write(tell(hour + 1, deeds=DEEDS, start_ms=BEGIN_MS + hour * HOUR_MS + LEAD_MS, symbols=symbols), history)
         known |= reaches(history)
     write_reaches(history, known)
+    note_until(history, BEGIN_MS + DAY_MS)
 
 
 def audit_in_one_process(url: str, *, hours: int, home: Path) -> None:

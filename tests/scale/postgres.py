@@ -16,6 +16,8 @@ from typing import Self
 
 USER, PASSWORD, DATABASE = "dagster", "rehearsal-secret", "dagster"
 NOBODY = "nobody"
+DEBIAN = Path("/usr/lib/postgresql")
+"""Where Debian keeps them, away from PATH."""
 PROGRAMS = ("initdb", "pg_ctl", "postgres", "createdb")
 
 
@@ -75,7 +77,7 @@ class Postgres:
 def programs() -> Path:
     """The folder with Postgres's programs. Raises NotHere."""
     folders = [*map(Path, os.environ.get("PATH", "").split(os.pathsep)),
-               *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+               *sorted(DEBIAN.glob("*/bin"), reverse=True)]
     for folder in folders:
         if all((folder / program).exists() for program in PROGRAMS):
             return folder
