@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import msgspec
@@ -95,7 +95,12 @@ def _read(reader: Callable[[str], Decimal | None], text: str, name: str, unreada
 def _remembered(reader: Callable[[str], Any]) -> Callable[[str], Any]:
     """`reader`, with what the last texts of usual length meant: the same few come all day. No refusal is kept."""
     remembering = lru_cache(maxsize=256)(reader)
-    return lambda text: remembering(text) if len(text) <= USUAL_LENGTH else reader(text)
+
+    @wraps(reader)
+    def read(text: str) -> Any:
+        return remembering(text) if len(text) <= USUAL_LENGTH else reader(text)
+
+    return read
 
 
 @_remembered
