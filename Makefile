@@ -6,7 +6,7 @@ ARGS   ?=
 # Most tests wait for servers and processes, so four workers keep two cores busy; a file's tests share its processes.
 SPREAD ?= -n 4 --dist loadfile
 
-.PHONY: demo test bench dagster kill campaign planted scale-test attacks servers boot lint docs setup clean
+.PHONY: demo test bench bench-pipeline dagster kill campaign planted scale-test attacks servers boot lint docs setup clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -24,6 +24,9 @@ test: setup            ## everything, against real servers and processes
 
 bench: setup           ## latency, throughput and memory as ratios against a null consumer
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-pipeline: setup  ## a day audited, reviewed, archived, as ratios: ARGS="--scale 0.1" for a tenth of 10 million
+	$(BIN)/python -m tests.bench_pipeline $(ARGS)
 
 servers: setup         ## the tests that stand on a server, on every Redis and Valkey that can be had; ARGS=--write: docs
 	$(BIN)/python -m tests.servers $(ARGS)

@@ -13,14 +13,15 @@ from decimal import Decimal
 from itertools import groupby
 
 import msgspec
+import pyarrow as pa
 
 from p33_pipeline.audit.accounts import Accounts, Step
 from p33_pipeline.audit.between import Passing
 from p33_pipeline.audit.causes import OURS, Case, Traded, class_of
 from p33_pipeline.audit.findings import Break, Evidence, break_id
 from p33_pipeline.audit.moments import Moment
-from p33_pipeline.audit.scope import Scope, rows
-from p33_sidecar.core.orders import client_order_id
+from p33_pipeline.audit.names import plans_by_client_id
+from p33_pipeline.audit.scope import Scope, register, rows
 from p33_sidecar.core.quantity import ZERO, difference, product
 
 EVIDENCE_MOST = 20
@@ -70,13 +71,15 @@ def breaks_of(scope: Scope, accounts: Accounts, found: list[Moment], between: It
     if not seen:
         return []
     trades = _trades(scope, accounts)
-    result = [_break(scope, accounts, interval, trades.get(interval.first.symbol, [])) for interval in seen]
+    cases = [_case(scope, accounts, interval, trades.get(interval.first.symbol, [])) for interval in seen]
+    decisions = _decisions(scope, seen, cases)
+    result = [_break(scope, interval, case, decisions.get(place, []))
+              for place, (interval, case) in enumerate(zip(seen, cases, strict=True))]
     return sorted(result, key=lambda b: (b.opened_ms, b.symbol))
 
 
-def _break(scope: Scope, accounts: Accounts, interval: Interval, trades: list[Traded]) -> Break:
+def _break(scope: Scope, interval: Interval, case: Case, decisions: list[str]) -> Break:
     first, worst = interval.first, max(interval.moments, key=_apart)
-    case = _case(scope, accounts, interval, trades)
     prices = [moment.mark_price for moment in interval.moments if moment.mark_price is not None]
     apart = _apart(worst)
     return Break(
@@ -84,7 +87,7 @@ def _break(scope: Scope, accounts: Accounts, interval: Interval, trades: list[Tr
         opened_ms=first.requested_ms, closed_ms=interval.closed_ms, last_seen_ms=interval.moments[-1].requested_ms,
         max_difference=apart, notional=product(apart, max(prices, default=_last_price(scope, first))),
         exchange_amt=worst.exchange, ledger_amt=worst.ledger, redis_amt=worst.redis,
-        evidence=_evidence(scope, interval, case),
+        evidence=_evidence(case, decisions),
     )
 
 
@@ -132,9 +135,7 @@ def _trades(scope: Scope, accounts: Accounts) -> dict[str, list[Traded]]:
     """The trades around the range by symbol, each with whether its order is ours and whose plan it was."""
     steps = [step for book in (accounts.ledger, accounts.redis) for found in book.values() for step in found]
     plans = {(step.symbol, step.order_id): step.plan_id for step in steps if step.order_id}
-    named = {client_order_id(row["plan_id"]): row["plan_id"] for row in rows(
-        scope, "SELECT DISTINCT plan_id FROM plans WHERE plan_id IS NOT NULL "
-               "UNION SELECT DISTINCT plan_id FROM taken WHERE plan_id IS NOT NULL")}
+    named = plans_by_client_id(scope)
     result: dict[str, list[Traded]] = {}
     for row in rows(scope, "SELECT symbol, trade_id, order_id, client_order_id, side, qty, "
                            "epoch_ms(traded_at) AS at_ms FROM trades WHERE qty IS NOT NULL ORDER BY symbol, trade_id"):
@@ -145,17 +146,43 @@ def _trades(scope: Scope, accounts: Accounts) -> dict[str, list[Traded]]:
     return result
 
 
-def _evidence(scope: Scope, interval: Interval, case: Case) -> Evidence:
-    plan_ids = _distinct([x.plan_id for x in (*case.trades, *case.bookings, *case.results)])
+def _decisions(scope: Scope, seen: list[Interval], cases: list[Case]) -> dict[int, list[str]]:
+    """By the place of the break: verdicts on its plans, and those that it denied while it lasted. One look for all."""
+    spans = [(place, one.first.symbol, one.first.requested_ms, one.moments[-1].received_ms)
+             for place, one in enumerate(seen)]
+    plans = [(place, case.first.symbol, plan_id) for place, case in enumerate(cases) for plan_id in _plan_ids(case)]
+    register(scope, "break_spans", _table(spans, place=pa.int64(), symbol=pa.string(), begin=pa.int64(),
+                                          end_=pa.int64()))
+    register(scope, "break_plans", _table(plans, place=pa.int64(), symbol=pa.string(), plan_id=pa.string()))
+    found: dict[int, list[str]] = {}
+    for row in rows(scope, """
+            WITH told AS (
+              SELECT b.place, d.decision_id, d."at", d.seq
+              FROM decisions d JOIN break_plans b ON b.symbol = d.symbol AND b.plan_id = d.plan_id
+              UNION
+              SELECT b.place, d.decision_id, d."at", d.seq FROM decisions d JOIN break_spans b ON b.symbol = d.symbol
+                AND epoch_ms(d.decided_at) BETWEEN b.begin AND b.end_ WHERE d.reason LIKE 'reconcile_required_%'
+            ) SELECT place, decision_id FROM told
+            QUALIFY row_number() OVER (PARTITION BY place ORDER BY "at", seq) <= $most ORDER BY place, "at", seq
+            """, most=EVIDENCE_MOST):
+        found.setdefault(row["place"], []).append(row["decision_id"])
+    return found
+
+
+def _table(values: list[tuple], **types: pa.DataType) -> pa.Table:
+    columns = zip(*values, strict=True) if values else [()] * len(types)
+    return pa.table({name: pa.array(list(column), kind)
+                     for (name, kind), column in zip(types.items(), columns, strict=True)})
+
+
+def _evidence(case: Case, decisions: list[str]) -> Evidence:
     order_ids = _distinct([x.order_id for x in (*case.trades, *case.bookings, *case.results)])
-    last_ms = interval.moments[-1].received_ms
-    decisions = rows(
-        scope, "SELECT decision_id FROM decisions WHERE symbol = $symbol AND (list_contains($plans, plan_id) OR "
-               "(reason LIKE 'reconcile_required_%' AND epoch_ms(decided_at) BETWEEN $begin AND $end)) "
-               "ORDER BY \"at\", seq LIMIT $most",
-        symbol=case.first.symbol, plans=list(plan_ids), begin=case.first.requested_ms, end=last_ms, most=EVIDENCE_MOST)
-    return Evidence(tuple(str(trade.trade_id) for trade in case.trades)[:EVIDENCE_MOST], order_ids, plan_ids,
-                    tuple(row["decision_id"] for row in decisions))
+    return Evidence(tuple(str(trade.trade_id) for trade in case.trades)[:EVIDENCE_MOST], order_ids, _plan_ids(case),
+                    tuple(decisions))
+
+
+def _plan_ids(case: Case) -> tuple[str, ...]:
+    return _distinct([x.plan_id for x in (*case.trades, *case.bookings, *case.results)])
 
 
 def _distinct(found: list[str]) -> tuple[str, ...]:

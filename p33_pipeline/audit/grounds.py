@@ -34,16 +34,23 @@ def _verdicts(scope: Scope) -> Iterator[FlowFinding]:
 
 
 def _without_poll(scope: Scope) -> list[dict]:
-    """Neither the last good poll up to the snapshot's time nor the first after it saw that position."""
+    """Neither the last good poll up to the snapshot's time nor the first after it saw that position.
+
+    Nearly every verdict rests on what a poll of that very time saw: those are passed over before polls are searched.
+    """
     return rows(scope, """
         WITH polls AS (SELECT requested_at, positions, unknown_symbols AS unknown FROM snapshots
                        WHERE outcome = 'ok' AND problem IS NULL),
+        held AS (SELECT requested_at, unnest(positions) AS p FROM polls),
+        unsure AS (SELECT d.* FROM decisions d ANTI JOIN held h ON h.requested_at = d.snapshot_at
+                   AND h.p.symbol = d.symbol AND h.p.position_amt = d.exchange_amt
+                   WHERE d.outcome = 'ALLOW'),
         seen AS (
           SELECT d.symbol, d.plan_id, epoch_ms(d."at") AS at_ms, d.exchange_amt AS amt, b.requested_at AS before_at,
             coalesce(list_filter(b.positions, lambda p: p.symbol = d.symbol)[1].position_amt, 0) AS known,
             coalesce(list_filter(a.positions, lambda p: p.symbol = d.symbol)[1].position_amt, 0) AS later,
             coalesce(list_contains(b.unknown, d.symbol), false) AS unknown
-          FROM decisions d ASOF LEFT JOIN polls b ON d.snapshot_at >= b.requested_at
+          FROM unsure d ASOF LEFT JOIN polls b ON d.snapshot_at >= b.requested_at
           ASOF LEFT JOIN polls a ON d.snapshot_at < a.requested_at
           WHERE d.outcome = 'ALLOW' AND d.problem IS NULL AND epoch_ms(d."at") >= $begin AND epoch_ms(d."at") < $end
             AND NOT EXISTS (SELECT 1 FROM gaps g WHERE g."table" = 'snapshots' AND d.decided_at <= g.noticed_at))
@@ -53,14 +60,22 @@ def _without_poll(scope: Scope) -> list[dict]:
 
 
 def _without_booking(scope: Scope) -> list[dict]:
-    """Neither the last booking before the verdict's entry nor the first after it left the book at that amount."""
+    """Neither the last booking before the verdict's entry nor the first after it left the book at that amount.
+
+    Nearly every verdict rests on the booking it names, while that was the last: those are passed over first.
+    """
     return rows(scope, """
         WITH bookings AS (SELECT symbol, "at", any_value(amt_after) AS amt, list(amt_after) AS amounts FROM ledger
                           WHERE amt_after IS NOT NULL AND problem IS NULL GROUP BY symbol, "at"),
+        spans AS (SELECT symbol, rev, amt_after AS amt, "at" AS since,
+                    lead("at", 1, 'infinity'::TIMESTAMPTZ) OVER (PARTITION BY symbol ORDER BY "at", seq) AS until_at
+                  FROM ledger WHERE amt_after IS NOT NULL AND problem IS NULL),
+        unsure AS (SELECT d.* FROM decisions d ANTI JOIN spans s ON s.symbol = d.symbol AND s.rev = d.ledger_rev
+                   AND s.amt = d.ledger_amt AND d."at" >= s.since AND d."at" < s.until_at WHERE d.outcome = 'ALLOW'),
         seen AS (
           SELECT d.symbol, d.plan_id, epoch_ms(d."at") AS at_ms, d.ledger_amt AS amt, b.amt AS known,
             list_concat(b.amounts, coalesce(a.amounts, [])) AS amounts
-          FROM decisions d ASOF JOIN bookings b ON b.symbol = d.symbol AND d."at" >= b."at"
+          FROM unsure d ASOF JOIN bookings b ON b.symbol = d.symbol AND d."at" >= b."at"
           ASOF LEFT JOIN bookings a ON a.symbol = d.symbol AND d."at" < a."at"
           WHERE d.outcome = 'ALLOW' AND d.problem IS NULL AND epoch_ms(d."at") >= $begin AND epoch_ms(d."at") < $end
             AND NOT EXISTS (SELECT 1 FROM gaps g WHERE g."table" = 'ledger' AND d.decided_at <= g.noticed_at))

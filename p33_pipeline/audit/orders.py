@@ -14,6 +14,7 @@ import msgspec
 
 from p33_pipeline.audit.causes import OURS
 from p33_pipeline.audit.findings import FlowFinding
+from p33_pipeline.audit.names import plans_by_client_id
 from p33_pipeline.audit.scope import Scope, rows
 from p33_sidecar.core.orders import client_order_id
 from p33_sidecar.core.quantity import ZERO, text, total
@@ -182,8 +183,7 @@ def _trades_without_result(scope: Scope, trades: dict[tuple[str, str], _Trade], 
     """Trades of an order that carries our name and that no result tells of."""
     told = {(fill.symbol, fill.order_id) for fill in fills}
     told_plans = {(fill.symbol, client_order_id(fill.plan_id)) for fill in fills if not fill.order_id}
-    plans = {client_order_id(row["plan_id"]): row["plan_id"] for row in rows(
-        scope, "SELECT plan_id FROM plans WHERE plan_id IS NOT NULL UNION SELECT plan_id FROM taken")}
+    plans = plans_by_client_id(scope)
     for (symbol, order_id), trade in trades.items():
         client_id = trade.client_order_id or ""
         if not client_id.startswith(OURS) or (symbol, order_id) in told or (symbol, client_id) in told_plans:

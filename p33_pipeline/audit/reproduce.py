@@ -24,7 +24,7 @@ from p33_pipeline.audit.rules import prepare, unlike_sql
 from p33_pipeline.audit.scope import Scope, register, rows
 from p33_sidecar.core.record import read_record, reproduce
 
-EXACT_MOST = 50_000
+EXACT_MOST = 20_000
 BATCH = 5_000
 MINUTE_MS = 60_000
 ALONE_MOST = 100_000

@@ -24,7 +24,7 @@ from p33_sidecar.core.record import Origin, record_bytes
 T0_MS = 1_700_000_000_000
 """The time the templates are written at; its digits stand nowhere else in them."""
 PLAN_ID, NONCE = "planXplanXplan", "nonceXnonceXnonceXnonceX"
-PARTS = ("nonce", "entry_ms", "plan_id", "plan_id", "stamp", "snapshot_ms", "order_ms", "decided_ms", "expires_ms",
+PARTS = ("nonce", "stream_id", "plan_id", "plan_id", "stamp", "snapshot_ms", "order_ms", "decided_ms", "expires_ms",
          "nonce", "entry_ms", "read_ms", "decided_ms")
 """What stands between the pieces of a record, in its order."""
 
@@ -62,7 +62,7 @@ def _template(chance: random.Random, symbol: str, amt: Decimal, policy: Policy) 
         now_ms=T0_MS, plan=plan_of(fields, entry_ms=entry_ms),
         snapshot=Snapshot(symbol=symbol, amt=amt, ts_ms=T0_MS - age_ms, side=side_of(amt), mark_price=text(PRICE),
                           entry_price=text(PRICE), source="sim"),
-        book=Book(symbol=symbol, amt=book, rev=7, source="fill", last_order_id="8389765",
+        book=Book(symbol=symbol, amt=book, rev=1, source="fill", last_order_id="8389765",
                   last_order_ms=T0_MS - order_age_ms),
         filters=Filters(symbol, "TRADING", STEP, STEP, Decimal(100_000)),
         context=Context(snapshot_age_ms=age_ms, last_order_age_ms=order_age_ms, halted=chance.random() < 0.02,
@@ -78,6 +78,7 @@ def _cut(raw: str, before: dict[str, int]) -> tuple[str, ...]:
     """The pieces of the record between its `PARTS`."""
     written = {name: str(T0_MS - ms) for name, ms in before.items()} | {"plan_id": PLAN_ID, "nonce": NONCE}
     stamp_ms = T0_MS - before["stamp"]
+    written["stream_id"] = f"{T0_MS - before['entry_ms']}-7"
     written["stamp"] = f"{stamp_ms // 1000}.{stamp_ms % 1000:03}"
     pieces, rest = [], raw
     for name in PARTS:
