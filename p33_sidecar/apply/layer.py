@@ -230,5 +230,7 @@ def conclude(store: ApplyStore, hooks: Hooks, intent: OrderIntent, outcome: resu
         hooks.plan("executed" if outcome.executed else word)
         logs.event(log, logging.INFO, "plan.applied", gate="P3.3", decision="EXECUTE", plan_id=intent.plan_id,
                    symbol=intent.symbol, side=intent.side, quantity=intent.quantity, status=outcome.status,
+                   nonce=intent.mark.partition(" ")[0], client_order_id=intent.client_id,
+                   order_id=outcome.state.order_id if outcome.state else None,
                    error=outcome.error or None, detail=outcome.detail or None)
     return wrote

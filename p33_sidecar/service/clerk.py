@@ -1,8 +1,8 @@
 """The clerk: everything that may be slow and must not stand in anybody's way.
 
 Symbol filters (hourly, and when a plan names a symbol that is not in them), orders whose fate is open, the
-switches for the page, old records and old orders. A failure here is tried again at the next turn; verdicts go on
-meanwhile.
+switches for the page, a log line for each verdict, old records and old orders. A failure here is tried again at the
+next turn; verdicts go on meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..store.positions import PositionStore
 from .fates import Fates
 from .hooks import Hooks
 from .memory import Memory
+from .verdict_log import VerdictLog
 
 log = logging.getLogger("p33.clerk")
 
@@ -41,6 +42,7 @@ class Clerk:
         self.exchange, self.positions, self.books = exchange, positions, books
         self.memory, self.clock, self.hooks = memory, clock, hooks
         self._filters_tried_ms = self._trimmed_ms = self._halts_read_ms = 0
+        self.verdicts = VerdictLog(positions.redis, memory)
         self.fates = Fates(exchange, books, memory, clock, hooks)
         self._durable_checked_ms = 0
         self._forget_ms = 0
@@ -55,6 +57,7 @@ class Clerk:
             self.memory.durable, self._durable_checked_ms = is_durable(self.positions.redis), now_ms
         self._filters(now_ms)
         self.fates.step()
+        self.verdicts.step()
         self._trim(now_ms)
         self._forget(now_ms)
 
