@@ -9,7 +9,7 @@ import pytest
 
 PACKAGES = {"systemd-analyze": "systemd", "promtool": "prometheus", "node": "nodejs", "nginx": "nginx",
             "openssl": "openssl", "sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client",
-            "rsync": "rsync"}
+            "rsync": "rsync", "curl": "curl", "redis-server": "redis-server"}
 SYSTEM = ("/usr/sbin", "/sbin")
 """Where daemons are, which not every PATH names."""
 

@@ -89,9 +89,9 @@ def test_every_other_command_works_as_written(site: Site, command: str) -> None:
     assert not re.search(r"Traceback|No such|not found|Usage:", done.stderr), done.stderr
 
 
-@pytest.mark.parametrize("command", lines("text", "try"))
+@pytest.mark.parametrize("command", lines("text"))
 def test_what_is_not_run_here_names_what_exists(command: str) -> None:
-    """Scripts, their options, modules and units. test_deploy.py runs the same steps."""
+    """Scripts, their options, modules and units. test_deploy.py and make boot run the same steps."""
     known(command)
 
 
