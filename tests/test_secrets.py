@@ -1,4 +1,5 @@
-"""No secret comes out: not in logs of either format, metrics, page, status, the tool, exceptions, or anything in Redis.
+"""No secret comes out: not in logs of either format, metrics, page, status, the tool, the pipeline and its archive,
+exceptions, or anything in Redis. The demo's own run is searched in test_demo.py.
 
 Every secret setting holds a text that is found nowhere else; then everything that leaves the programs is searched for
 it, also as URLs, JSON and Base64 would write it.
@@ -6,63 +7,22 @@ it, also as URLs, JSON and Base64 would write it.
 
 from __future__ import annotations
 
-import base64
-import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
+import pyarrow.parquet
 import pytest
 import redis
 
 from p33_sidecar.errors import ConfigurationInvalid
 from p33_sidecar.rehearsal.exchange import SimExchange
-from p33_sidecar.settings import SETTINGS, Setting, load
+from p33_sidecar.settings import SETTINGS, load
 from tests.cli.conftest import Tool
 from tests.contract.client import Outsider, until
 from tests.contract.conftest import House
-
-PASSWORD = "redis/pass word@1:7f3e"
-SECRETS = {
-    "REDIS_PASSWORD": PASSWORD, "BINANCE_API_KEY": "main-api-key-5c1d", "BINANCE_API_SECRET": "main-api-secret-88aa",
-    "BINANCE_TESTNET_API_KEY": "test-api-key-e0b2", "BINANCE_TESTNET_API_SECRET": "test-api-secret-41cc",
-    "P33_PERMIT_KEY": "permit key of 32 bytes & more-9d9d!",
-    "P33_PERMIT_KEY_PREVIOUS": "the key before it, of 32 bytes-33ff",
-    "P33_WEBHOOK_URL": "https://hooks.example/T0KEN-6b6b",
-}
-
-
-def usable(setting: Setting) -> str:
-    """A text that a secret setting not named above takes, and that is found nowhere else."""
-    mark = f"{setting.name.lower()}-77ee-planted"
-    for text in (f"{mark} of enough bytes", *(f"{scheme}://user:{mark}@h.example/x" for scheme in (
-            "https", "postgresql", "redis", "s3"))):
-        try:
-            setting.read(text)
-        except (ValueError, ArithmeticError):
-            continue
-        return text
-    raise AssertionError(f"plant a value for {setting.name}")
-
-
-BY_URL = {"REDIS_URL": f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{{port}}/0"}
-
-
-SECRETS |= {s.name: usable(s) for s in SETTINGS if s.secret and s.name not in {*SECRETS, *BY_URL}}
-
-
-def forms(secret: str) -> set[str]:
-    """As a log, a URL, a JSON text or a header might carry it."""
-    encoded = {base64.b64encode(text.encode()).decode().rstrip("=") for text in (secret, f":{secret}")}
-    return {secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1], *encoded}
-
-
-WORDS = {form for name, secret in SECRETS.items() for form in forms(secret)} | {"T0KEN-6b6b", "77ee-planted"}
-
-
-def found_in(text: str) -> set[str]:
-    """The secrets that a text carries."""
-    return {word for word in WORDS if word in text}
+from tests.planted import BY_URL, PASSWORD, SECRETS, found_in
 
 
 class Locked(House):
@@ -105,8 +65,10 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Locked, di
         until("the refusal was met", lambda: any(r["outcome"] != "ok" for r in out.records("quantum:p33:snapshots")))
         said |= {path: page.get(path)[2] for path in ("/", "/metrics", "/status.json", "/healthz", "/readyz")}
         said |= _told(house)
+        said |= _audited(house)
         said["redis"] = _everything(house)
         house.server.kill()
+        said |= _piped(house, "p33_pipeline.audit_command", "after", codes={2})
         until("both noticed", lambda: all("failing" in process.log.read_text() for process in house.running))
         said |= {f"{process.name} log": process.log.read_text() for process in house.running}
         yield house, said
@@ -127,6 +89,28 @@ def _told(house: Locked) -> dict[str, str]:
     return said
 
 
+def _audited(house: Locked) -> dict[str, str]:
+    """The pipeline's two commands, with notes on breaks in a file and in a database that cannot be reached; and all
+    that they left in the archive."""
+    said = _piped(house, "p33_pipeline.audit_command", "audit", codes={0, 1}, P33_REGISTRY_URL="")
+    said |= _piped(house, "p33_pipeline.review.command", "review", codes={0, 1}, P33_REGISTRY_URL="")
+    said |= _piped(house, "p33_pipeline.audit_command", "notes away", codes={2})
+    for path in (house.folder / "history").rglob("*"):
+        if path.is_file() and path.stat().st_size:
+            table = path.suffix == ".parquet"
+            said[f"archive: {path.name}"] = str(pyarrow.parquet.ParquetFile(path).read().to_pylist()) if table else (
+                path.read_bytes().decode(errors="replace"))
+    return said
+
+
+def _piped(house: Locked, module: str, name: str, *, codes: set[int], **more: str) -> dict[str, str]:
+    done = subprocess.run([sys.executable, "-m", module, "--last", "1h", "--json"], capture_output=True, text=True,
+                          env=house.environment(P33_HISTORY_URL=str(house.folder / "history"), **more), check=False,
+                          timeout=300, stdin=subprocess.DEVNULL)
+    assert done.returncode in codes, (name, done)
+    return {name: done.stdout + done.stderr}
+
+
 def _everything(house: Locked) -> str:
     """All keys and values of the database."""
     client, parts = house.outsider.redis, []
@@ -143,6 +127,7 @@ def test_something_was_said(lived: tuple[Locked, dict[str, str]]) -> None:
     assert {name for name, text in said.items() if not text} == set()
     assert "permit_total" in said["/metrics"] and "BTCUSDT" in said["redis"] and '"event"' in said["p33-apply log"]
     assert "0.028" in said["explain a-plan"]
+    assert '"verdicts"' in said["audit"] and sum(name.startswith("archive: ") for name in said) > 5
 
 
 def test_no_secret_in_anything_that_came_out(lived: tuple[Locked, dict[str, str]]) -> None:

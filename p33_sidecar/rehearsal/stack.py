@@ -191,9 +191,12 @@ class Stack:
         self.sidecars[number].kill()
 
     def restart_sidecar(self, number: int = 0, *, ready: bool = True) -> None:
-        """Kill it if it runs, start it again; `ready`: and wait for its /readyz."""
-        self.sidecars[number].kill()
-        self.sidecars[number].start()
+        """Kill it if it runs, start it again, and wait until it works; `ready`: for its /readyz, too."""
+        sidecar = self.sidecars[number]
+        sidecar.kill()
+        before = _starts(sidecar)
+        sidecar.start()
+        self._until(f"{sidecar.name} works again", lambda: _starts(sidecar) > before)
         if ready:
             self.wait_sidecars()
 
@@ -238,6 +241,11 @@ class Stack:
 
 class _NotYet(ProcessFailed):
     """Patience is over; every process still runs."""
+
+
+def _starts(sidecar: Process) -> int:
+    """How often it has said that it started: from then on plans are answered."""
+    return sidecar.log.read_text(errors="replace").count("service.started") if sidecar.log.exists() else 0
 
 
 def _says_ready(client: httpx.Client, url: str) -> bool:
