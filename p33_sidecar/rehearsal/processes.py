@@ -84,8 +84,11 @@ class Process:
             raise ProcessFailed(f"{self.name} ended with exit code {code}:\n{self.tail()}")
 
     def freeze(self) -> None:
-        """SIGSTOP: it does nothing and keeps everything."""
+        """SIGSTOP: it does nothing and keeps everything. Its last thread has stopped when this returns: the signal is
+        one thread's to take, and until that one is scheduled the others work on."""
         self._signal(signal.SIGSTOP)
+        if self._running is not None and self._running.returncode is None:
+            os.waitid(os.P_PID, self._running.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """SIGCONT."""
