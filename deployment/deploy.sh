@@ -35,6 +35,9 @@ done
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$SOURCE/deployment/lib.sh"
 
+# The programs run as other users than the one who deploys, whose files may be for his eyes alone; secrets set their own.
+umask 022
+
 # What is deployed; a checkout holds more.
 PARTS=(p33_sidecar p33_pipeline deployment docs pyproject.toml constraints.txt README.md LICENSE)
 

@@ -61,6 +61,7 @@ def _put(path: Path, content: str, *, mode: int = 0o600) -> None:
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
+        os.fchmod(file.fileno(), mode)  # whatever the umask
         file.write(content)
     fresh.replace(path)
 

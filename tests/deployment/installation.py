@@ -38,7 +38,8 @@ def deployed_or_skipped(said: subprocess.CompletedProcess[str]) -> subprocess.Co
 
 
 class Installation:
-    """Everything is below `root`. `script` runs one of deployment/; `start` starts what a unit names."""
+    """Everything is below `root`. `script` runs one of deployment/, for an operator whose
+    files are for his eyes alone; `start` starts what a unit names."""
 
     def __init__(self, root: Path, *, source: Path = ROOT) -> None:
         self.root, self.source = root, source
@@ -50,7 +51,7 @@ class Installation:
     def script(self, name: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         given = bare_environment(DESTDIR=str(self.root), **env)
         return subprocess.run(["bash", str(self.source / "deployment" / name), *args], env=given, capture_output=True,
-                              text=True, timeout=PATIENCE_S, check=False, stdin=subprocess.DEVNULL)
+                              text=True, timeout=PATIENCE_S, check=False, stdin=subprocess.DEVNULL, umask=0o077)
 
     def p33(self, *args: str) -> subprocess.CompletedProcess[str]:
         """The installed command."""

@@ -82,6 +82,14 @@ def test_what_is_installed_is_where_the_units_look(installed: Installation) -> N
     assert not (installed.credentials / "pipeline" / "P33_PERMIT_KEY").exists()
 
 
+def test_the_programs_users_can_read_the_release_whoever_installed_it(installed: Installation) -> None:
+    """Folders can be passed and files be read, where the operator's own umask is 077."""
+    release = installed.base / "releases" / installed.release()
+    found = [path for path in (installed.base, *release.rglob("*")) if not path.is_symlink()]
+    shut = [path for path in found if path.stat().st_mode & 0o005 < (0o005 if path.is_dir() else 0o004)]
+    assert not shut, shut[:5]
+
+
 def test_a_second_deployment_changes_nothing(installed: Installation) -> None:
     """Idempotent: same release, settings that an operator edited, the same key."""
     with installed.settings.open("a") as file:
