@@ -143,8 +143,9 @@ class Bookkeeper:
 
     def _try(self, entry_id: str, result: Result, after: Cursor) -> bool:
         """The result on what is known now. False: the book or the cursor had moved."""
-        now_ms = self.clock.now_ms()
-        seen_ms = min(entry_order(entry_id)[0], now_ms)
+        entry_ms = entry_order(entry_id)[0]
+        now_ms = self.clock.now_ms_at(entry_ms)
+        seen_ms = min(entry_ms, now_ms)
         known = self._known(result.symbol, [name for report in result.reports for name in report.names])
         line, opening = self.openings.before(result, seen_ms)
         booked = book_result(line, result, known, entry_id=entry_id, seen_ms=seen_ms, now_ms=now_ms, opening=opening)

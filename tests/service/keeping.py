@@ -15,7 +15,7 @@ from p33_sidecar.service.clerk import Clerk
 from p33_sidecar.service.memory import Memory, Poll
 from p33_sidecar.store import keys, scripts
 from p33_sidecar.store.books import BookStore
-from p33_sidecar.store.connect import Link, server_ms
+from p33_sidecar.store.connect import Link, ServerClock, server_ms
 from p33_sidecar.store.positions import PositionStore
 from p33_sidecar.store.state import BookLine
 from tests.service.world import RESULTS, VENUE, Counting, StubExchange
@@ -23,7 +23,7 @@ from tests.service.world import RESULTS, VENUE, Counting, StubExchange
 DAY_MS = 86_400_000
 
 
-class HandClock:
+class HandClock(ServerClock):
     """The server's time and the machine's, moved by hand; begins at the real time, so that entry ids fit."""
 
     def __init__(self, ms: int) -> None:
