@@ -80,7 +80,8 @@ def unlike(raw: str, outcome: str | None) -> str:
     except UNREADABLE as error:
         return f"it cannot be taken again: {str(error)[:160]}"
     if again != raw.encode():
-        return f"taken again it does not give the bytes of the record ({record.outcome} {record.reason or ''})".strip()
+        said = " ".join(filter(None, (record.outcome, record.reason)))
+        return f"taken again it does not give the bytes of the record ({said})"
     return "" if record.outcome == outcome else "the entry's outcome is not its record's"
 
 

@@ -75,9 +75,10 @@ def _rejected(scope: Scope) -> Iterator[SourceFinding]:
 def _archive_gaps(scope: Scope) -> Iterator[SourceFinding]:
     for row in rows(scope, 'SELECT "table", after_id, before_id, missing, epoch_ms(noticed_at) AS at_ms FROM gaps '
                            "ORDER BY \"at\", seq"):
-        count = "entries that nobody can count" if row["missing"] is None else f"{row['missing']} entries"
-        yield SourceFinding("archive_gap", row["at_ms"], f"{count} of {row['table']} were gone before they were "
-                            f"archived, after {row['after_id']}")
+        missing = row["missing"]
+        count = "an unknown number of entries" if missing is None else f"{missing} entr{'y' if missing == 1 else 'ies'}"
+        yield SourceFinding("archive_gap", row["at_ms"], f"{count} of {row['table']} gone before the archive came, "
+                            f"after {row['after_id']}")
 
 
 def _tampered(scope: Scope) -> Iterator[SourceFinding]:

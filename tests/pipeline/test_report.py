@@ -18,7 +18,7 @@ from p33_pipeline.report.facts import HOUR_MS, Timeline, facts_of
 from p33_pipeline.report.output import as_csv, as_json, write
 from p33_pipeline.report.page import page
 from p33_pipeline.report.picture import LEFT, RIGHT, WIDTH, thinned, timeline_svg
-from tests.pipeline.told import BEGIN_MS, DAY_MS, HOSTILE, bad, huge, quiet
+from tests.pipeline.told import BEGIN_MS, DAY_MS, HOSTILE, bad, hostile, huge, quiet
 
 LINK = re.compile(r"href=\"?([^\s\">]+)")
 ANCHOR = re.compile(r"\sid=\"?([^\s\">]+)")
@@ -53,12 +53,13 @@ def test_names_from_outside_stay_text(told):
     assert HOSTILE not in told and "&lt;img/src=x/onerror=alert(1)&gt;" in told
 
 
-@pytest.mark.parametrize("make", [quiet, bad, huge])
+@pytest.mark.parametrize("make", [quiet, bad, huge, hostile])
 def test_no_link_is_dead_and_nothing_is_fetched(make):
     """Every link leads to an anchor of the same file."""
     text = page(make()).decode()
     anchors = set(ANCHOR.findall(text))
     links = {link for link in LINK.findall(text) if link != "data:,"}
+    assert len(ANCHOR.findall(text)) == len(anchors), "an id stands twice"
     assert all(link.startswith("#") for link in links) and {link[1:] for link in links} <= anchors
     assert "src=" not in text.replace("img/src=x", "") and "url(" not in text and "http:" not in text
 
@@ -69,6 +70,16 @@ def test_seven_hundred_symbols_and_ten_thousand_breaks_stay_below_two_megabytes(
     assert len(text.encode()) < 2_000_000
     assert len(re.findall(r"<tr[^>]*><td>", text.split("All breaks")[1].split("<h2>Evidence")[0])) == 10_000
     assert text.count("<h3>SYMBOL") == 700
+
+
+def test_a_hostile_day_stays_below_two_megabytes_and_says_what_it_leaves_out():
+    """20,000 findings and 10,000 breaks with the longest names: what is shown of each, and where the rest is."""
+    text = page(hostile()).decode()
+    assert len(text.encode()) < 2_000_000
+    for words in (r"The first [\d,]+ of 10,000; all are in the JSON",
+                  r"The [\d,]+ dearest of 10,000; all are in the CSV", r"Of the \d+ dearest breaks; of all of them in the JSON",
+                  r"The first \d+ of 700 symbols", r"The 100 dearest; the others stand in the table of all breaks"):
+        assert re.search(words, text), words
 
 
 def test_a_thinned_line_keeps_its_peaks_and_its_end():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from p33_pipeline.audit.findings import CLASSES, Audit, Break, Evidence, FlowFinding, SourceFinding, break_id
 from p33_pipeline.report.facts import HOUR_MS, Facts, Hour, Timeline
 from p33_pipeline.report.report import Note, Report
@@ -67,3 +69,21 @@ def huge() -> Report:
                     decision_ids=tuple(f"{n:032x}" for _ in range(20))) for n in range(10_000)]
     path = tuple((BEGIN_MS + n * 86_000, Decimal(n * 7919 % 1_000) / 1_000) for n in range(1_000))
     return Report(audit(found), Facts(tuple(Timeline(symbol, path, path, path) for symbol in symbols), hours()))
+
+
+def hostile() -> Report:
+    """As large, and every name as long as it may be, of letters that HTML writes with four; 20,000 findings."""
+    report = huge()
+    found = report.audit
+
+    def name(symbol: str) -> str:
+        return "<" * 37 + symbol[6:9]
+
+    plans = tuple(f"{'<' * 124}{n:04}" for n in range(20))
+    breaks = [msgspec.structs.replace(one, symbol=name(one.symbol), evidence=msgspec.structs.replace(
+        one.evidence, plan_ids=plans)) for one in found.breaks]
+    flow = [FlowFinding("irreproducible_verdict", "<" * 40, "<" * 128, "9" * 20, BEGIN_MS + n, "<" * 1_000)
+            for n in range(10_000)]
+    sources = [SourceFinding("rejected_message", BEGIN_MS + n, "&" * 1_000) for n in range(10_000)]
+    lines = tuple(msgspec.structs.replace(line, symbol=name(line.symbol)) for line in report.facts.timelines)
+    return Report(audit(breaks, flow, sources), msgspec.structs.replace(report.facts, timelines=lines))
