@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from p33_pipeline.audit.findings import Break
 from p33_pipeline.render.page import amount, render, span, usdt, utc
 from p33_pipeline.report.picture import POINTS_IN_ALL, alone, denials_svg, freshness_svg, hours_svg, timeline_svg
-from p33_pipeline.report.report import Report
+from p33_pipeline.report.report import STATES, Report
 
 PAGE_BYTES: Final = 1_990_000
 FRAME_BYTES: Final = 20_000
@@ -34,6 +34,7 @@ def page(report: Report) -> bytes:
     breaks = sorted(report.audit.breaks, key=lambda b: (-b.notional, b.opened_ms, b.break_id))
     evident = _evident(breaks)
     linked = frozenset(break_id for break_id, _ in evident)
+    unshown = sum(1 for found in breaks if found.break_id not in linked and any(_ids(found)))
     sections = {
         "flow": _fitting(_flow_rows(report), FLOW_BYTES), "sources": _fitting(_source_rows(report), SOURCES_BYTES),
         "timelines": _fitting((f"<h3>{escape(symbol)}</h3><div class=wide>{svg}</div>\n"
@@ -46,7 +47,7 @@ def page(report: Report) -> bytes:
     taken = sum(_size(row) for rows in sections.values() for row in rows) + sum(map(_size, pictures.values()))
     left = PAGE_BYTES - FRAME_BYTES - EVIDENCE_BYTES - taken
     return render("report/report.html", r=report, audit=report.audit, breaks=breaks, evident=evident,
-                  rows=_fitting(_rows(report, breaks, linked), left), **sections, **pictures)
+                  unshown=unshown, rows=_fitting(_rows(report, breaks, linked), left), **sections, **pictures)
 
 
 def _fitting(rows: Iterable[str], most: int) -> list[Markup]:
@@ -78,14 +79,19 @@ def _evident(breaks: list[Break]) -> list[tuple[str, list[str]]]:
     """(break id, its ids by kind) of the first breaks that have any, as many as fit."""
     shown, left = [], EVIDENCE_BYTES
     for found in breaks:
-        e = found.evidence
-        kinds = [" ".join(ids) for ids in (e.trade_ids, e.order_ids, e.plan_ids, e.decision_ids)]
+        kinds = _ids(found)
         left -= sum(_size(escape(ids)) for ids in kinds) + 150
         if left < 0:
             break
         if any(kinds):
             shown.append((found.break_id, kinds))
     return shown
+
+
+def _ids(found: Break) -> list[str]:
+    """The ids it rests on, by kind."""
+    e = found.evidence
+    return [" ".join(ids) for ids in (e.trade_ids, e.order_ids, e.plan_ids, e.decision_ids)]
 
 
 def _timelines(report: Report) -> list[tuple[str, Markup]]:
@@ -118,10 +124,11 @@ def _rows(report: Report, breaks: list[Break], linked: frozenset[str], *, named:
         label = f"<a href=#e-{found.break_id}>{found.break_id}</a>" if found.break_id in linked else found.break_id
         closed = "" if found.closed_ms is not None else " class=bad"
         who = f" · {escape(note.owner)}" if note.owner else ""
+        state = "closed" if found.closed_ms is not None and note.state == STATES[0] else note.state
         anchor = f" id=b-{found.break_id}" if named and found.break_id in linked else ""
         yield (f"<tr{anchor}><td>{label}<td>{found.kind}<td>{escape(found.symbol)}<td>{utc(found.opened_ms)[5:]}"
                f"<td{closed}>{span(found.age_ms(until_ms))}<td>{amount(found.max_difference)}"
-               f"<td>{usdt(found.notional)}<td>{escape(note.state)}{who}\n")
+               f"<td>{usdt(found.notional)}<td>{escape(state)}{who}\n")
 
 
 def _flow_rows(report: Report) -> Iterator[str]:

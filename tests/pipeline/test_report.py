@@ -72,13 +72,22 @@ def test_seven_hundred_symbols_and_ten_thousand_breaks_stay_below_two_megabytes(
     assert text.count("<h3>SYMBOL") == 700
 
 
+def test_evidence_that_is_whole_does_not_call_itself_limited(told):
+    """A break without any ids has none to leave out; one that closed by itself is not called open."""
+    assert "dearest breaks; of all of them" not in told
+    rows = told.split("<h2>All breaks")[1].split("<h2>")[0].splitlines()
+    states = [row.rsplit("<td>", 1)[1] for row in rows if "<td>" in row]
+    assert states == ["investigating · ada", "open", "closed", "closed"]
+
+
 def test_a_hostile_day_stays_below_two_megabytes_and_says_what_it_leaves_out():
     """20,000 findings and 10,000 breaks with the longest names: what is shown of each, and where the rest is."""
     text = page(hostile()).decode()
     assert len(text.encode()) < 2_000_000
     for words in (r"The first [\d,]+ of 10,000; all are in the JSON",
-                  r"The [\d,]+ dearest of 10,000; all are in the CSV", r"Of the \d+ dearest breaks; of all of them in the JSON",
-                  r"The first \d+ of 700 symbols", r"The 100 dearest; the others stand in the table of all breaks"):
+                  r"The [\d,]+ dearest of 10,000; all are in the CSV",
+                  r"Of the \d+ dearest breaks; of all of them in the JSON", r"The first \d+ of 700 symbols",
+                  r"The 100 dearest; the others stand in the table of all breaks"):
         assert re.search(words, text), words
 
 
