@@ -18,7 +18,6 @@ from ..store.positions import PositionStore
 from .fates import Fates
 from .hooks import Hooks
 from .memory import Memory
-from .verdict_log import VerdictLog
 
 log = logging.getLogger("p33.clerk")
 
@@ -42,7 +41,6 @@ class Clerk:
         self.exchange, self.positions, self.books = exchange, positions, books
         self.memory, self.clock, self.hooks = memory, clock, hooks
         self._filters_tried_ms = self._trimmed_ms = self._halts_read_ms = 0
-        self.verdicts = VerdictLog(positions.redis, memory)
         self.fates = Fates(exchange, books, memory, clock, hooks)
         self._durable_checked_ms = 0
         self._forget_ms = 0
@@ -57,7 +55,7 @@ class Clerk:
             self.memory.durable, self._durable_checked_ms = is_durable(self.positions.redis), now_ms
         self._filters(now_ms)
         self.fates.step()
-        self.verdicts.step()
+        self._tell_verdicts()
         self._trim(now_ms)
         self._forget(now_ms)
 
@@ -98,6 +96,16 @@ class Clerk:
         return bool(unknown) and now_ms - memory.filters_read_ms >= UNKNOWN_SYMBOL_APART_MS
 
     # -- old records ------------------------------------------------------------------------------------------
+
+    def _tell_verdicts(self) -> None:
+        """A line for each, so that a plan can be followed by its id to its order; no verdict waits for it."""
+        untold = self.memory.untold
+        while untold:
+            verdict = untold.popleft()
+            said = {"reason": verdict.reason} if verdict.reason else {"quantity": verdict.safe_close_qty}
+            log.info("verdict.issued", extra={"fields": {
+                "plan_id": verdict.plan_id, "symbol": verdict.symbol, "outcome": "ALLOW" if verdict.allow else "DENY",
+                "nonce": verdict.nonce, "entry": verdict.entry, **said}})
 
     def _trim(self, now_ms: int) -> None:
         """Records older than a fortnight go, an approximate cut at a time, so that memory stays bounded."""

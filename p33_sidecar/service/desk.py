@@ -230,9 +230,12 @@ class Desk:
             memory.unknown_symbols.add(plan.symbol)
         memory.states[plan.symbol] = state
         latency_ms = server_ms - job.published_ms
-        memory.verdicts.appendleft(Verdict(
+        verdict = Verdict(
             server_ms, plan.plan_id, plan.symbol, plan.action, decision.allow, decision.reason or "",
-            text(decision.safe_close_qty) if decision.safe_close_qty else "", latency_ms))
+            text(decision.safe_close_qty) if decision.safe_close_qty else "", latency_ms, job.entry_id,
+            issue.stamp.nonce)
+        memory.verdicts.appendleft(verdict)
+        memory.untold.append(verdict)
         self.hooks.verdict(plan.symbol, reason=decision.reason, latency_s=max(latency_ms, 0) / 1000,
                            evaluation_s=max(server_ms - job.read_ms, 0) / 1000)
 

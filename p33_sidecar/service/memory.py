@@ -57,8 +57,12 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str
     safe_close_qty: str
     latency_ms: int
+    entry: str = ""
+    nonce: str = ""
 
 
+MOST_UNTOLD = 5_000
+"""Verdicts that wait for their line of the log; beyond that the oldest get none, and the records have all."""
 NO_LINE = KeptBook(BookLine(book=None))
 NO_SEEN = SeenSnapshot(None)
 
@@ -123,6 +127,8 @@ class Memory:
         self.unknown_symbols: set[str] = set()
         """Symbols that plans named and the filters lack: a reason to read the exchange's list again."""
         self.verdicts: deque[Verdict] = deque(maxlen=50)
+        self.untold: deque[Verdict] = deque(maxlen=MOST_UNTOLD)
+        """Those the log has no line of yet, the oldest first."""
         # exchange client
         self.ban_until_ms = 0
         self.used_weight = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -200,18 +199,6 @@ def test_hostile_label_values_stay_inside_their_quotes():
     metrics = made()
     metrics.verdict('a"}\\', reason=None, evaluation_s=0, latency_s=0)
     assert value(metrics, "p33_permit_total", symbol='a"}\\', decision="allow") == 1
-
-
-def test_a_verdict_costs_microseconds():
-    """The permit path pays for its counters with little: 50 µs is ten times what it measures."""
-    metrics = made()
-    best = math.inf
-    for _ in range(5):
-        started = time.perf_counter()
-        for _ in range(1_000):
-            metrics.verdict("BTCUSDT", reason="halted", evaluation_s=0.0002, latency_s=0.003)
-        best = min(best, (time.perf_counter() - started) / 1_000)
-    assert best < 50e-6
 
 
 FIXED_NAMES = ("p33_snapshot_age_sec",)

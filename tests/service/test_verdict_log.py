@@ -1,12 +1,10 @@
-"""The log's line for each verdict: once, of our own, and whatever else stands in the stream."""
+"""The log's line for each verdict: once, and late rather than in a verdict's way."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from p33_sidecar.store import keys
+from p33_sidecar.service.memory import MOST_UNTOLD
 from tests.service.world import World
 
 
@@ -16,7 +14,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[dict]:
 
 @pytest.fixture(autouse=True)
 def heard(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="p33.verdicts")
+    caplog.set_level("INFO", logger="p33.clerk")
 
 
 def test_each_verdict_once_with_its_ids(ready: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -30,31 +28,12 @@ def test_each_verdict_once_with_its_ids(ready: World, caplog: pytest.LogCaptureF
     assert (deny["plan_id"], deny["outcome"], deny["reason"]) == ("b", "DENY", "unsupported_action")
 
 
-def test_what_another_wrote_is_not_ours_to_tell(ready: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Another sidecar's record, and what is none."""
+def test_a_clerk_that_hangs_costs_lines_and_no_memory(ready: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The newest are told; the records have all."""
     ready.ask(plan_id="a")
-    kept = json.loads(ready.redis.xrange(keys.DECISIONS)[0][1]["json"])
-    for record in (json.dumps(kept | {"instance": "another"}), "{", "[]"):
-        ready.redis.xadd(keys.DECISIONS, {"json": record})
-    ready.redis.xadd(keys.DECISIONS, {"nothing": "here"})
+    (first,) = ready.memory.untold
+    ready.memory.untold.extend([first] * MOST_UNTOLD)
+    ready.ask("FOO", plan_id="b")
+    assert len(ready.memory.untold) == MOST_UNTOLD
     ready.clerk.step()
-    assert [fields["plan_id"] for fields in told(caplog)] == ["a"]
-
-
-def test_a_start_tells_nothing_of_before(ready: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The one before it did."""
-    ready.ask(plan_id="a")
-    later = World(ready.redis_url).start_again()
-    later.ask("FOO", plan_id="b")
-    later.clerk.step()
-    later.close()
-    assert [fields["plan_id"] for fields in told(caplog)] == ["b"]
-
-
-def test_records_of_another_type_stop_nothing(ready: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The clerk's other work goes on."""
-    ready.ask(plan_id="a")
-    ready.redis.delete(keys.DECISIONS)
-    ready.redis.set(keys.DECISIONS, "spoilt")
-    ready.clerk.step()
-    assert told(caplog) == []
+    assert told(caplog)[-1]["plan_id"] == "b" and not ready.memory.untold
