@@ -25,7 +25,7 @@ test: setup            ## everything, against real servers and processes
 bench: setup           ## latency, throughput and memory as ratios against a null consumer
 	$(BIN)/python -m tests.bench $(ARGS)
 
-bench-pipeline: setup  ## a day audited, reviewed, archived, as ratios: ARGS="--scale 0.1" for a tenth of 10 million
+bench-pipeline: setup  ## a tenth of a day of 10 million verdicts audited, reviewed, archived, as ratios: ARGS="--scale 1"
 	$(BIN)/python -m tests.bench_pipeline $(ARGS)
 
 servers: setup         ## the tests that stand on a server, on every Redis and Valkey that can be had; ARGS=--write: docs
