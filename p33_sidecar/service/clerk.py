@@ -50,7 +50,6 @@ class Clerk:
         """One turn over everything that is due."""
         now_ms = self.clock.now_ms()
         self._halts(now_ms)
-        self.memory.canary_ok_ms = canary.last_ok_ms(self.positions.redis)
         if self.memory.durable is None or now_ms - self._durable_checked_ms > 60_000:
             self.memory.durable, self._durable_checked_ms = is_durable(self.positions.redis), now_ms
         self._filters(now_ms)
@@ -60,8 +59,8 @@ class Clerk:
         self._forget(now_ms)
 
     def _halts(self, now_ms: int) -> None:
-        """For the page: the global switch at every turn; those of hundreds of symbols and what the pipeline noted now
-        and then."""
+        """For the page: the global switch at every turn; those of hundreds of symbols, and what the pipeline and the
+        canary noted, now and then."""
         memory, store = self.memory, self.positions.redis
         due = not 0 <= now_ms - self._halts_read_ms < HALTS_EVERY_MS
         if due or switches.is_halted(store) != ("" in memory.halts):
@@ -69,7 +68,7 @@ class Clerk:
             memory.halts, self._halts_read_ms = switches.halts_of(store, memory.scope), now_ms
             switch_journal.catch_up(store, memory.halts, at_ms=now_ms, by=memory.instance)
             _say_switched(before, memory.halts)
-            memory.progress = progress.read(store)
+            memory.progress, memory.canary_ok_ms = progress.read(store), canary.last_ok_ms(store)
 
     # -- filters ----------------------------------------------------------------------------------------------
 
@@ -95,7 +94,7 @@ class Clerk:
         unknown = (memory.scope | memory.unknown_symbols) - memory.filters.keys()
         return bool(unknown) and now_ms - memory.filters_read_ms >= UNKNOWN_SYMBOL_APART_MS
 
-    # -- old records ------------------------------------------------------------------------------------------
+    # -- records ----------------------------------------------------------------------------------------------
 
     def _tell_verdicts(self) -> None:
         """A line for each, so that a plan can be followed by its id to its order; no verdict waits for it."""

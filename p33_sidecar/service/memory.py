@@ -61,7 +61,7 @@ class Verdict(msgspec.Struct, frozen=True):
     nonce: str = ""
 
 
-MOST_UNTOLD = 5_000
+MOST_UNTOLD = 1_000
 """Verdicts that wait for their line of the log; beyond that the oldest get none, and the records have all."""
 NO_LINE = KeptBook(BookLine(book=None))
 NO_SEEN = SeenSnapshot(None)
