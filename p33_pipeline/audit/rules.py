@@ -33,29 +33,35 @@ _AMOUNTS: Final = {"exchange_amt": "amt", "ledger_amt": "book", "step": "step", 
                    "max_qty": "most_qty", "requested_qty": "requested", "safe_close_qty": "safe"}
 """The amounts' columns and what they are called here."""
 
-_REASONS: Final = (
-    ("NOT in_scope", R.SYMBOL_NOT_ALLOWED),
-    ("plan_age_ms < -skew_ms", R.CLOCK_SKEW),
-    ("answered OR plan_age_ms > plan_max_age_ms", R.PLAN_EXPIRED),
-    ("decided_ms - plan_age_ms - order_ms + skew_ms <= 0", R.PLAN_SUPERSEDED),
-    ("quarters IS NULL", R.UNSUPPORTED_ACTION),
-    ("NOT steps_readable OR step_fraction * 4 <> quarters OR "
-     "(amt <> 0 AND plan_side IN ('BUY', 'SELL') AND (plan_side = 'SELL') <> (amt > 0))", R.ACTION_STEP_MISMATCH),
-    ("halted", R.HALTED), ("held", R.RECONCILE_HOLD_ACTIVE), ("NOT venue_ok", R.VENUE_MISMATCH),
-    ("store_restarted", R.STORE_RESTARTED), ("NOT configured", R.EXCHANGE_UNCONFIGURED),
-    (f"hedge OR (snapshot_ms IS NOT NULL AND (amt IS NULL OR snapshot_side = '{HEDGE}'))", R.HEDGE_MODE_UNSUPPORTED),
-    ("NOT filters_read", R.NO_EXCHANGE_SNAPSHOT), ("symbol_status IS NULL", R.NO_SYMBOL_FILTERS),
-    ("symbol_status <> 'TRADING'", R.SYMBOL_NOT_TRADING),
-    ("snapshot_ms IS NULL OR snapshot_age_ms IS NULL", R.NO_EXCHANGE_SNAPSHOT),
-    ("snapshot_age_ms < -skew_ms", R.CLOCK_SKEW), ("snapshot_age_ms > stale_threshold_ms", R.STALE_EXCHANGE_STATE),
-    ("abs(amt) < step", R.NO_POSITION),
-    ("tampered", R.LEDGER_TAMPERED), ("gap", R.LEDGER_GAP), ("book IS NULL", R.LEDGER_MISSING),
-    ("(amt < 0 AND book > 0) OR (amt > 0 AND book < 0)", R.RECONCILE_REQUIRED_SIDE_MISMATCH),
-    ("abs(amt - book) * 1000000 > abs(amt) * tolerance_units", R.RECONCILE_REQUIRED_QTY_MISMATCH),
-    ("unsettled_orders > 0 OR unbooked_results OR snapshot_age_ms >= order_age_ms OR "
+CONDITIONS: Final = (
+    ("symbol_in_scope", "NOT in_scope", R.SYMBOL_NOT_ALLOWED),
+    ("plan_fresh", "plan_age_ms < -skew_ms", R.CLOCK_SKEW),
+    ("plan_fresh", "answered OR plan_age_ms > plan_max_age_ms", R.PLAN_EXPIRED),
+    ("plan_after_last_order", "decided_ms - plan_age_ms - order_ms + skew_ms <= 0", R.PLAN_SUPERSEDED),
+    ("action_closes", "quarters IS NULL", R.UNSUPPORTED_ACTION),
+    ("action_matches_steps", "NOT steps_readable OR step_fraction * 4 <> quarters", R.ACTION_STEP_MISMATCH),
+    ("side_closes", "amt <> 0 AND plan_side IN ('BUY', 'SELL') AND (plan_side = 'SELL') <> (amt > 0)",
+     R.ACTION_STEP_MISMATCH),
+    ("not_halted", "halted", R.HALTED), ("not_held", "held", R.RECONCILE_HOLD_ACTIVE),
+    ("venue_matches", "NOT venue_ok", R.VENUE_MISMATCH), ("store_steady", "store_restarted", R.STORE_RESTARTED),
+    ("exchange_configured", "NOT configured", R.EXCHANGE_UNCONFIGURED),
+    ("one_way_mode", f"hedge OR (snapshot_ms IS NOT NULL AND (amt IS NULL OR snapshot_side = '{HEDGE}'))",
+     R.HEDGE_MODE_UNSUPPORTED),
+    ("filters_known", "NOT filters_read", R.NO_EXCHANGE_SNAPSHOT),
+    ("filters_known", "symbol_status IS NULL", R.NO_SYMBOL_FILTERS),
+    ("symbol_trading", "symbol_status <> 'TRADING'", R.SYMBOL_NOT_TRADING),
+    ("fresh_snapshot", "snapshot_ms IS NULL OR snapshot_age_ms IS NULL", R.NO_EXCHANGE_SNAPSHOT),
+    ("fresh_snapshot", "snapshot_age_ms < -skew_ms", R.CLOCK_SKEW),
+    ("fresh_snapshot", "snapshot_age_ms > stale_threshold_ms", R.STALE_EXCHANGE_STATE),
+    ("has_position", "abs(amt) < step", R.NO_POSITION),
+    ("same_side", "tampered", R.LEDGER_TAMPERED), ("same_side", "gap", R.LEDGER_GAP),
+    ("same_side", "book IS NULL", R.LEDGER_MISSING),
+    ("same_side", "(amt < 0 AND book > 0) OR (amt > 0 AND book < 0)", R.RECONCILE_REQUIRED_SIDE_MISMATCH),
+    ("same_quantity", "abs(amt - book) * 1000000 > abs(amt) * tolerance_units", R.RECONCILE_REQUIRED_QTY_MISMATCH),
+    ("nothing_settling", "unsettled_orders > 0 OR unbooked_results OR snapshot_age_ms >= order_age_ms OR "
      "(released_ms <> 0 AND snapshot_ms <= released_ms) OR order_age_ms < cooldown_ms", R.COOLDOWN_IN_FLIGHT),
-    (f"phase <> '{Phase.FREE}'", R.PERMIT_OUTSTANDING),
-    ("closed4 < greatest(least_qty, step) * 4", R.QTY_BELOW_MIN),
+    ("no_permit_outstanding", f"phase <> '{Phase.FREE}'", R.PERMIT_OUTSTANDING),
+    ("closable_quantity", "closed4 < greatest(least_qty, step) * 4", R.QTY_BELOW_MIN),
 )
 """When each check denies, in the order of the checks; a condition that is not known does not."""
 
@@ -96,10 +102,10 @@ def _prepare_policies(scope: Scope) -> None:
 
 def unlike_sql(source: str) -> str:
     """SELECT `at_ms`, `seq` of the rows of `source` that do not come out again, or that only the engine can judge."""
-    reasons = " ".join(f"WHEN {condition} THEN '{reason}'" for condition, reason in _REASONS)
+    reasons = " ".join(f"WHEN {condition} THEN '{reason}'" for _, condition, reason in CONDITIONS)
     wanted = "quarters * abs(amt)"
     return f"""
-        WITH read AS ({_READ.format(source=source)}),
+        WITH read AS ({read_sql(source)}),
         judged AS (SELECT *, {quarters_closed("abs(amt)")} AS closed4, CASE {reasons} END AS again FROM read)
         SELECT at_ms, seq FROM judged
         WHERE plain IS DISTINCT FROM true OR decision_id <> nonce
@@ -109,13 +115,18 @@ def unlike_sql(source: str) -> str:
            OR safe * 4 IS DISTINCT FROM CASE WHEN again IS NULL THEN closed4 END"""  # noqa: S608 - names of ours
 
 
+def read_sql(source: str) -> str:
+    """SELECT: what the rules look at, of each row of `source`; `plain` where they can be applied. After `prepare`."""
+    return _READ.format(source=source)
+
+
 def _bounded(name: str) -> str:
     return f"CASE WHEN abs({name}) < {_LARGEST} THEN {name} END"
 
 
 _READ: Final = f"""
-    SELECT epoch_ms("at") AS at_ms, seq, outcome, reason, decision_id, nonce,
-        in_scope, halted, held, venue_ok, store_restarted, configured, filters_read, hedge, tampered, gap,
+    SELECT epoch_ms("at") AS at_ms, seq, id, plan_id, symbol, outcome, reason, decision_id, nonce, d.policy_hash,
+        mark_price, in_scope, halted, held, venue_ok, store_restarted, configured, filters_read, hedge, tampered, gap,
         unsettled_orders, unbooked_results, answered, phase, released_ms, symbol_status, snapshot_side, snapshot_age_ms,
         plan_side, d.stale_threshold_ms, d.cooldown_ms, d.plan_max_age_ms, d.skew_ms, steps_readable, step_fraction,
         tolerance_units, {", ".join(f"{_bounded(name)} AS {called}" for name, called in _AMOUNTS.items())},

@@ -1,16 +1,20 @@
 """A case: what one verdict rested on, as one flat row, so that the rules can be applied to millions at once.
 
-Read off the archived record, the very text it was taken from, in one pass. Quantities are DECIMAL(38,18) and never a
-float; ages are milliseconds; null is "not known", as None is in the core. What a judged threshold or a thinned poll can
-change is kept apart from what it cannot (`sound`, `trusted`, `waiting`). A record that cannot be read is no case.
+Read off the archive's columns; where those are not plain (an older archive, a text written in an unusual way), off the
+archived record itself. Quantities are DECIMAL(38,18) and never a float; ages are milliseconds; null is "not known", as
+None is in the core. What a judged threshold or a thinned poll can change is kept apart from what it cannot (`sound`,
+`trusted`, `waiting`). A record that cannot be read is no case.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from p33_pipeline.audit.rules import CONDITIONS, prepare, read_sql
+from p33_pipeline.audit.scope import Scope, rows
 from p33_sidecar.core.actions import FRACTIONS
 from p33_sidecar.core.checks import CHECKS
+from p33_sidecar.core.reasons import Reason
 
 RECOMPUTED: Final = frozenset({
     "fresh_snapshot", "has_position", "same_side", "same_quantity", "nothing_settling", "closable_quantity",
@@ -31,7 +35,37 @@ _SHAPE: Final = """{
     "times": {"decided_ms": "BIGINT"}}"""
 
 
-def cases_sql(source: str) -> str:
+def make_cases(scope: Scope) -> None:
+    """Make the table `cases`: one row for each verdict of the range."""
+    prepare(scope)
+    inside = f"at_ms >= {int(scope.from_ms)} AND at_ms < {int(scope.to_ms)}"
+    scope.db.execute(f"""
+        CREATE OR REPLACE TEMP TABLE cases AS SELECT * FROM ({_columns_sql('decisions')})
+        WHERE plain IS DISTINCT FROM true OR ({inside})""")  # noqa: S608 - names and integers of ours
+    scope.db.execute("CREATE OR REPLACE TEMP TABLE unread AS SELECT id FROM cases WHERE plain IS DISTINCT FROM true")
+    scope.db.execute("DELETE FROM cases WHERE plain IS DISTINCT FROM true")
+    if rows(scope, "SELECT count(*) AS n FROM unread")[0]["n"]:
+        left = "(SELECT id, raw FROM decisions SEMI JOIN unread USING (id))"
+        scope.db.execute(f"""
+            INSERT INTO cases BY NAME SELECT * FROM ({recorded_cases_sql(left)}) WHERE {inside}
+            """)  # noqa: S608 - names and integers of ours
+
+
+def _columns_sql(source: str) -> str:
+    """SELECT: one case for each row of `source`, a relation with the archive's columns of decisions, and `plain`."""
+    standing = {*FIXED, "action_matches_steps"}
+    fails = " OR ".join(f"coalesce({condition}, false)" for name, condition, _ in CONDITIONS if name in standing)
+    return f"""
+        SELECT id, plan_id, symbol, decided_ms AS at_ms, outcome AS was, reason AS was_reason, policy_hash,
+            NOT ({fails}) AND reason IS DISTINCT FROM '{Reason.EVALUATION_ERROR}' AS sound,
+            amt, snapshot_ms, CASE WHEN snapshot_ms IS NOT NULL THEN snapshot_age_ms END AS snapshot_age_ms, mark_price,
+            NOT tampered AND NOT gap AS trusted, book, unsettled_orders > 0 OR unbooked_results AS waiting,
+            released_ms, order_age_ms, quarters, bound,
+            CASE WHEN plan_side IN ('BUY', 'SELL') THEN plan_side END AS closing_side, step, least_qty, most_qty, plain
+        FROM ({read_sql(source)})"""  # noqa: S608 - names of ours only
+
+
+def recorded_cases_sql(source: str) -> str:
     """SELECT: one case for each row of `source` (columns `id` and `raw`, the record's JSON), numbered by `id`."""
     fixed = ", ".join(f"'{name}'" for name in FIXED)
     quarters = " ".join(f"WHEN '{action}' THEN {int(part * 4)}" for action, part in FRACTIONS.items())

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from p33_pipeline.audit.scope import opened
 from p33_pipeline.history import TABLES, History, place_at
 from p33_pipeline.ranges import add_range, iso, range_of
 from p33_pipeline.render.page import counted, money, span
@@ -56,13 +57,8 @@ def review_range(history: History, *, from_ms: int, to_ms: int, fallback: Policy
                  parameters: Parameters | None = None) -> Review:
     """The review of a range of the archive. Raises HistoryUnreadable, HistoryUnavailable, ValueError."""
     wide = {"from_ms": max(from_ms - MARGIN_MS, 0), "to_ms": to_ms + MARGIN_MS}
-    tables = {
-        # A verdict's entry follows the moment it was decided by as long as issuing took.
-        "decisions": history.scan(TABLES["decisions"], **wide, columns=["id", "raw"]),
-        "snapshots": history.scan(TABLES["snapshots"], **wide, columns=[
-            "requested_at", "received_at", "outcome", "positions", "unknown_symbols"]),
-        "trades": history.scan(TABLES["trades"], **wide, columns=["symbol", "side", "qty", "traded_at"]),
-    }
+    # A verdict's entry follows the moment it was decided by as long as issuing took.
+    tables = {name: opened(history, TABLES[name], **wide) for name in ("decisions", "snapshots", "trades")}
     return review(tables, from_ms=from_ms, to_ms=to_ms, fallback=fallback, parameters=parameters)
 
 

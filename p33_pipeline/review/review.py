@@ -15,8 +15,9 @@ import duckdb
 import msgspec
 import numpy as np
 
+from p33_pipeline.audit.scope import scope_of
 from p33_pipeline.review import choose
-from p33_pipeline.review.cases import cases_sql
+from p33_pipeline.review.cases import make_cases
 from p33_pipeline.review.choose import Interval
 from p33_pipeline.review.grid import Counts, Grid, cases_with_harm_sql, count, grid_around, prepare_cases
 from p33_pipeline.review.truth import keep_polls, prepare
@@ -111,18 +112,15 @@ class Review(msgspec.Struct, frozen=True):
 
 def review(tables: dict[str, Any], *, from_ms: int, to_ms: int, fallback: Policy,
            parameters: Parameters | None = None) -> Review:
-    """Judge the range `[from_ms, to_ms)`. `tables`: `decisions`, `snapshots` and `trades` of the archive.
+    """Judge the range `[from_ms, to_ms)`. `tables`: `decisions`, `snapshots` and `trades`, as `scope_of` takes them.
 
     Snapshots and trades may reach beyond the range on both sides and should: truth needs a snapshot after a verdict.
     `fallback` is the policy where no verdict names one. Raises ValueError for parameters that cannot be.
     """
     parameters = parameters or Parameters()
-    with duckdb.connect() as db:
-        for name in ("decisions", "snapshots", "trades"):
-            db.register(name, tables[name])
-        db.execute(f"""
-            CREATE TEMP TABLE cases AS SELECT * FROM ({cases_sql('decisions')})
-            WHERE at_ms >= {int(from_ms)} AND at_ms < {int(to_ms)}""")  # noqa: S608 - names and integers of ours
+    scope = scope_of(tables, from_ms=from_ms, to_ms=to_ms, begin_ms=from_ms, until_ms=to_ms, reach={}, policy=fallback)
+    with scope.db as db:
+        make_cases(scope)
         policy = _policy_in_force(db) or fallback
         grid = grid_around(policy, stale_ms=parameters.stale_ms, cooldown_ms=parameters.cooldown_ms,
                            tolerance_pct=parameters.tolerance_pct, poll_ms=parameters.poll_ms)
@@ -171,10 +169,11 @@ def _why_not(judged: int, hours: np.ndarray, own: choose.Place, at: choose.Place
 
 def _policy_in_force(db: duckdb.DuckDBPyConnection) -> Policy | None:
     """The policy of the range's last verdict."""
-    row = db.execute("""
-        SELECT raw FROM decisions SEMI JOIN (SELECT id FROM cases ORDER BY at_ms DESC, id DESC LIMIT 1) USING (id)
-        """).fetchone()
-    return policy_of(read_record(row[0])) if row else None
+    last = db.execute("SELECT id FROM cases ORDER BY at_ms DESC, id DESC LIMIT 1").fetchall()
+    if not last:
+        return None
+    ((raw,),) = db.execute("SELECT raw FROM decisions WHERE id = $last", {"last": last[0][0]}).fetchall()
+    return policy_of(read_record(raw))
 
 
 def _reason_sql(grid: Grid, place: choose.Place) -> str:

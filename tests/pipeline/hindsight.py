@@ -13,6 +13,8 @@ from random import Random
 import msgspec
 import pyarrow as pa
 
+from p33_pipeline.archive.rows import table_of
+from p33_pipeline.history import TABLES
 from p33_sidecar.core.checks import decide
 from p33_sidecar.core.model import Facts, Policy
 from p33_sidecar.core.permit import Stamp
@@ -58,11 +60,11 @@ class History:
         return HELD + sum((trade.moved for trade in self.trades if trade.at_ms <= at_ms), Decimal(0))
 
     def tables(self) -> dict[str, pa.Table]:
-        decisions = [{"id": f"{BEGIN_MS + n:015}-0", "raw": raw.decode()} for n, raw in enumerate(self.records)]
+        decisions = [(f"{BEGIN_MS + n:015}-0", {"json": raw.decode()}) for n, raw in enumerate(self.records)]
         trades = [{"symbol": self.symbol, "side": "BUY" if t.moved > 0 else "SELL", "qty": abs(t.moved),
                    "traded_at": _time(t.at_ms)} for t in self.trades]
         return {
-            "decisions": pa.Table.from_pylist(decisions, schema=pa.schema([("id", pa.string()), ("raw", pa.string())])),
+            "decisions": table_of(TABLES["decisions"], decisions),
             "snapshots": self._polls(),
             "trades": pa.Table.from_pylist(trades, schema=pa.schema([
                 ("symbol", pa.string()), ("side", pa.string()), ("qty", AMOUNT), ("traded_at", TIME)])),

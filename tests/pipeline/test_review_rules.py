@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p33_pipeline.review.cases import cases_sql
+from p33_pipeline.archive.rows import table_of
+from p33_pipeline.audit.scope import scope_of
+from p33_pipeline.history import TABLES
+from p33_pipeline.review.cases import make_cases
 from p33_pipeline.review.rules import judged_sql, tolerance_units
 from p33_sidecar.core.checks import decide
 from p33_sidecar.core.model import Policy
@@ -22,19 +24,22 @@ COOLDOWN = (0, 8_000, 15_000)
 TOLERANCE = (Decimal(0), Decimal("1"), Decimal("2.5"), Decimal(100))
 
 
-@pytest.fixture(scope="module")
-def database():
-    with duckdb.connect() as connection:
-        yield connection
+def vectorised(many, *, by_record: bool) -> list[dict]:
+    """The rules' rows for these facts, in order, by way of the records that the sidecar would write.
 
-
-def vectorised(database, many) -> list[dict]:
-    """The rules' rows for these facts, in order, by way of the records that the sidecar would write."""
-    rows = [{"id": f"{n:04}", "raw": written(one)[0].decode()} for n, one in enumerate(many)]
-    decisions = pa.Table.from_pylist(rows)  # noqa: F841 - the query finds it by its name
-    sql = judged_sql(source=f"({cases_sql('decisions')})", stale_ms=STALE, cooldown_ms=COOLDOWN,
-                     tolerance_pct=TOLERANCE)
-    return database.sql(f"{sql} ORDER BY id").to_arrow_table().to_pylist()
+    `by_record`: as a row of an older archive, of which only the record itself can be read.
+    """
+    decisions = table_of(TABLES["decisions"], [(f"{n:04}-0", {"json": written(one)[0].decode()})
+                                               for n, one in enumerate(many)])
+    if by_record:
+        index = decisions.schema.get_field_index("in_scope")
+        decisions = decisions.set_column(index, decisions.schema.field(index), pa.nulls(len(many), pa.bool_()))
+    scope = scope_of({"decisions": decisions}, from_ms=0, to_ms=2**42, begin_ms=0, until_ms=2**42, reach={},
+                     policy=Policy())
+    with scope.db as database:
+        make_cases(scope)
+        sql = judged_sql(source="cases", stale_ms=STALE, cooldown_ms=COOLDOWN, tolerance_pct=TOLERANCE)
+        return database.sql(f"{sql} ORDER BY id").to_arrow_table().to_pylist()
 
 
 def allowed(row: dict, stale: int, cooldown: int, tolerance: int) -> bool:
@@ -43,10 +48,10 @@ def allowed(row: dict, stale: int, cooldown: int, tolerance: int) -> bool:
             and cooldown < len(COOLDOWN) - row["cooldown_denies"])
 
 
-def compare(database, many) -> int:
+def compare(many, *, by_record: bool) -> int:
     """Every policy of the small grid on every fact, both ways; returns how many were allowed."""
     allows = 0
-    for one, row in zip(many, vectorised(database, many), strict=True):
+    for one, row in zip(many, vectorised(many, by_record=by_record), strict=True):
         for i, stale in enumerate(STALE):
             for j, cooldown in enumerate(COOLDOWN):
                 for k, pct in enumerate(TOLERANCE):
@@ -73,16 +78,19 @@ NEAR = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("by_record", [False, True])
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(NEAR | any_facts(), min_size=20, max_size=20))
-def test_the_vectorised_rules_agree_with_decide(database, many):
+def test_the_vectorised_rules_agree_with_decide(by_record, many):
     """On random facts, near the edges and far from them, under every policy of a grid."""
-    compare(database, many)
+    compare(many, by_record=by_record)
 
 
-def test_the_agreement_is_about_allows_too(database):
+@pytest.mark.parametrize("by_record", [False, True])
+def test_the_agreement_is_about_allows_too(by_record):
     """Otherwise two rules that always deny would agree."""
-    assert compare(database, [facts(), facts(ledger="0.0384"), facts(snapshot_age_ms=10_001)]) > 20
+    many = [facts(), facts(ledger="0.0384"), facts(snapshot_age_ms=10_001)]
+    assert compare(many, by_record=by_record) > 20
 
 
 def test_a_tolerance_beyond_four_places_is_refused():
