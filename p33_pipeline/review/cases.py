@@ -84,7 +84,7 @@ def recorded_cases_sql(source: str) -> str:
             NOT r.context.tampered AND NOT r.context.gap AS trusted, {_qty("r.ledger.last_known_amt")} AS book,
             r.context.unsettled_orders > 0 OR r.context.unbooked_results AS waiting,
             r.context.released_ms AS released_ms,
-            coalesce(r.context.last_order_age_ms, CASE WHEN r.ledger.last_order_time_ms > 0
+            coalesce(r.context.last_order_age_ms, CASE WHEN r.ledger.last_order_time_ms <> 0
                      THEN r.times.decided_ms - r.ledger.last_order_time_ms END) AS order_age_ms,
             CASE r.plan.action {quarters} END AS quarters,
             coalesce(TRY_CAST(r.plan.close_qty AS DECIMAL(38,18)), 0) AS bound,

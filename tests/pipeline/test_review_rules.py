@@ -10,36 +10,50 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p33_pipeline.archive.rows import table_of
-from p33_pipeline.audit.scope import scope_of
+from p33_pipeline.audit.scope import Scope, rows, scope_of
 from p33_pipeline.history import TABLES
 from p33_pipeline.review.cases import make_cases
 from p33_pipeline.review.rules import judged_sql, tolerance_units
-from p33_sidecar.core.checks import decide
+from p33_sidecar.core.checks import decide, evaluation_failed
 from p33_sidecar.core.model import Policy
-from tests.core.made import facts
-from tests.core.test_record import any_facts, written
+from p33_sidecar.core.record import record_bytes
+from tests.core.made import ORIGIN, POLICY, STAMP, facts
+from tests.core.test_record import POLICIES, any_facts, written
 
 STALE = (1_000, 3_200, 10_000)
 COOLDOWN = (0, 8_000, 15_000)
 TOLERANCE = (Decimal(0), Decimal("1"), Decimal("2.5"), Decimal(100))
 
 
-def vectorised(many, *, by_record: bool) -> list[dict]:
-    """The rules' rows for these facts, in order, by way of the records that the sidecar would write.
+def opened(raws: list[str], *, by_record: bool) -> Scope:
+    """The records as an archive, and its `cases`.
 
-    `by_record`: as a row of an older archive, of which only the record itself can be read.
+    `by_record`: as rows of an older archive, of which only the record itself can be read.
     """
-    decisions = table_of(TABLES["decisions"], [(f"{n:04}-0", {"json": written(one)[0].decode()})
-                                               for n, one in enumerate(many)])
+    decisions = table_of(TABLES["decisions"], [(f"{n:04}-0", {"json": raw}) for n, raw in enumerate(raws)])
     if by_record:
         index = decisions.schema.get_field_index("in_scope")
-        decisions = decisions.set_column(index, decisions.schema.field(index), pa.nulls(len(many), pa.bool_()))
+        decisions = decisions.set_column(index, decisions.schema.field(index), pa.nulls(len(raws), pa.bool_()))
     scope = scope_of({"decisions": decisions}, from_ms=0, to_ms=2**42, begin_ms=0, until_ms=2**42, reach={},
                      policy=Policy())
-    with scope.db as database:
-        make_cases(scope)
+    make_cases(scope)
+    return scope
+
+
+def vectorised(many, *, by_record: bool) -> list[dict]:
+    """The rules' rows for these facts, in order, by way of the records that the sidecar would write."""
+    scope = opened([written(one)[0].decode() for one in many], by_record=by_record)
+    with scope.db:
         sql = judged_sql(source="cases", stale_ms=STALE, cooldown_ms=COOLDOWN, tolerance_pct=TOLERANCE)
-        return database.sql(f"{sql} ORDER BY id").to_arrow_table().to_pylist()
+        return rows(scope, f"{sql} ORDER BY id")
+
+
+def cases(raws: list[str], *, by_record: bool) -> tuple[list[dict], int]:
+    """The cases of these records, and how many were read off the record itself."""
+    scope = opened(raws, by_record=by_record)
+    with scope.db:
+        return (rows(scope, "SELECT * EXCLUDE (plain) FROM cases ORDER BY id"),
+                rows(scope, "SELECT count(*) AS n FROM unread")[0]["n"])
 
 
 def allowed(row: dict, stale: int, cooldown: int, tolerance: int) -> bool:
@@ -78,6 +92,14 @@ NEAR = st.builds(
 )
 
 
+UNDECIDED = record_bytes(evaluation_failed(POLICY), facts(), POLICY, stamp=STAMP, origin=ORIGIN).decode()
+ODD = [UNDECIDED, "no JSON", "{}", "[]", UNDECIDED.replace('"v":1', '"v":2'),
+       UNDECIDED.replace('"decided_ms":', '"undecided_ms":')]
+"""A verdict that the rules did not get to, and what cannot be read as one: by columns, or at all."""
+ODD_CASES = 2
+"""The verdict itself, and its like of an unknown version."""
+
+
 @pytest.mark.parametrize("by_record", [False, True])
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(NEAR | any_facts(), min_size=20, max_size=20))
@@ -91,6 +113,24 @@ def test_the_agreement_is_about_allows_too(by_record):
     """Otherwise two rules that always deny would agree."""
     many = [facts(), facts(ledger="0.0384"), facts(snapshot_age_ms=10_001)]
     assert compare(many, by_record=by_record) > 20
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(NEAR | any_facts(), st.just(POLICY) | POLICIES), min_size=30, max_size=30))
+def test_columns_and_records_tell_the_same_cases(many):
+    """Whatever the facts and the policy in force, and whatever stands between the records that is none."""
+    raws = [written(one, policy)[0].decode() for one, policy in many] + ODD
+    told, _ = cases(raws, by_record=False)
+    again, read = cases(raws, by_record=True)
+    assert told == again
+    assert read == len(raws) and len(told) == len(many) + ODD_CASES
+
+
+def test_ordinary_verdicts_are_read_off_the_columns():
+    """Otherwise the two ways would agree because they are one."""
+    told, read = cases([written(facts())[0].decode(), *ODD], by_record=False)
+    assert len(told) == 1 + ODD_CASES and read == len(ODD) - 1
+    assert told[0]["sound"] and not told[1]["sound"]
 
 
 def test_a_tolerance_beyond_four_places_is_refused():
