@@ -71,10 +71,11 @@ class Growing:
 
     def __init__(self, out: TextIO) -> None:
         self._console = Console(file=out)
-        self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._current)
         self._scene: Scene | None = None
         self._lines: list[Line] = []
-        self._label, self._waiting = "", "starting"
+        self._label, self._begun_s = "", 0.0
+        # Last: it draws while it is being made, and later from a thread of its own.
+        self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._current)
 
     def say(self, text: str) -> None:
         self._console.print(Text(text))
@@ -83,14 +84,17 @@ class Growing:
         if number == 1:
             self._console.print(self._table(header=True))
         self._label = f"{number}/{count}"
-        self._scene, self._lines, self._begun_s = scene, [], time.monotonic()
+        self._lines, self._begun_s = [], time.monotonic()
+        self._scene = scene
 
     def line(self, line: Line) -> None:
         self._lines.append(line)
 
     def end(self, *, took_ms: int) -> None:
-        self._console.print(self._row(took_ms=took_ms))
+        if (scene := self._scene) is None:
+            return
         self._scene = None
+        self._console.print(self._row(scene, took_ms=took_ms))
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -101,10 +105,10 @@ class Growing:
         self._live.stop()
 
     def _current(self) -> Group | Text:
-        if self._scene is None:
+        if (scene := self._scene) is None:  # taken once: the scene may end while it is drawn
             return Text("")
         took_ms = int((time.monotonic() - self._begun_s) * 1000)
-        return Group(self._row(took_ms=took_ms), Spinner("dots", Text(f" {self._label} {self._scene.name} …")))
+        return Group(self._row(scene, took_ms=took_ms), Spinner("dots", Text(f" {self._label} {scene.name} …")))
 
     def _table(self, *, header: bool = False) -> Table:
         table = Table(box=SIMPLE_HEAD if header else None, show_header=header, expand=True, padding=(0, 1),
@@ -115,8 +119,8 @@ class Growing:
         table.add_column("", width=2)
         return table
 
-    def _row(self, *, took_ms: int) -> Table:
-        scene, table = self._scene, self._table()
+    def _row(self, scene: Scene, *, took_ms: int) -> Table:
+        table = self._table()
         told = Text.assemble((scene.name, "bold"), (f"  {took_ms // 1000}.{took_ms // 100 % 10} s", "dim"), "\n",
                              scene.injected, "\n", (f"right: {scene.right}", "cyan"), "\n", (scene.why, "dim italic"))
         said, orders, marks = self._table_of_lines()
@@ -125,11 +129,12 @@ class Growing:
         return table
 
     def _table_of_lines(self) -> tuple[Group, Text, Text]:
-        said = [Text(line.what, style="" if line.right else "bold red", overflow="fold") for line in self._lines]
-        said += [Text(line.hint, style="yellow") for line in self._lines if line.hint]
-        sent = sum(line.orders or 0 for line in self._lines)
-        counted = any(line.orders is not None for line in self._lines)
-        right = all(line.right for line in self._lines)
+        lines = tuple(self._lines)
+        said = [Text(line.what, style="" if line.right else "bold red", overflow="fold") for line in lines]
+        said += [Text(line.hint, style="yellow") for line in lines if line.hint]
+        sent = sum(line.orders or 0 for line in lines)
+        counted = any(line.orders is not None for line in lines)
+        right = all(line.right for line in lines)
         mark = Text(RIGHT if right else WRONG, style="bold green" if right else "bold red") if said else Text("")
         return Group(*said), Text(str(sent) if counted else ""), mark
 
