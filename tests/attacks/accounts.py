@@ -11,11 +11,13 @@ from p33_sidecar.rehearsal.plan_source import plan_of
 from p33_sidecar.store import keys, rights
 from p33_sidecar.store.books import BookStore
 from p33_sidecar.store.state import book_fields, mark_after, view_of
-from tests.attacks.scene import HELD, Scene
+from tests.attacks.scene import HELD, PASSING, Scene
 from tests.deployment.conftest import RESULTS
 
 HALF = HELD / 2
 LIFE_MS = 600_000
+SOUGHT = ("p33_apply_orders_sought", frozenset())
+"""What the alert P33OrderUnknown watches."""
 
 
 def ledger(scene: Scene, user: str) -> str:
@@ -149,6 +151,24 @@ def free_symbol(scene: Scene, user: str) -> str:
     scene.client(rights.GOVERNOR).set(keys.governor_permit(first.plan_id), '{"granted":true}', px=60_000)
     assert scene.said(first) != "executed"
     return "one order all the same: only the newest ALLOW is open"
+
+
+def free_taken(scene: Scene, user: str) -> str:
+    """The note of a taken ALLOW deleted while nobody knows what became of its order: another plan is judged on the same
+    position. Each order has its verdict, and both are reduce-only: together they close at most the position."""
+    symbol, first = scene.fresh(), None
+    scene.exchange.fault("http_503_a", "POST order", times=1)
+    while first is None or scene.results(first):
+        first = scene.publish(symbol)
+        scene.until("it is taken", lambda plan=first: scene.taken(plan) or scene.results(plan))
+    scene.until("its order's answer is lost, and it is sought",
+                lambda: not scene.exchange.app.faults.listed() and scene.samples()[SOUGHT] > 0)
+    plan = scene.publish(symbol)
+    assert scene.said(plan) in PASSING
+    scene.client(user).hdel(keys.ISSUED, symbol)
+    scene.judged(symbol, until="executed")
+    assert not scene.results(first)
+    return "**executed** on a verdict of its own, while the first one's order is sought: P33OrderUnknown"
 
 
 def trim_results(scene: Scene, user: str) -> str:

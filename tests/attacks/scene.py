@@ -182,6 +182,9 @@ class Scene:
         return [json.loads(fields["json"]) for _, fields in self.admin.xrange(keys.DECISIONS)
                 if fields["plan_id"] == plan.plan_id]
 
+    def taken(self, plan: Plan) -> bool:
+        return any(fields["plan_id"] == plan.plan_id for _, fields in self.admin.xrange(keys.TAKINGS))
+
     def stolen_permit(self, plan: Plan) -> bytes:
         """The bytes of a permit that was taken, as every reader of the records sees them."""
         return next(json.loads(fields["json"])["permit"].encode() for _, fields in self.admin.xrange(keys.TAKINGS)
