@@ -272,7 +272,13 @@ class Scene:
         self.promises.clear()
 
     def audit(self) -> dict:
-        """`p33-audit` of the last hour, as its own Redis user."""
+        """`p33-audit` of the last hour, as its own Redis user.
+
+        Hundreds of symbols' trades are asked for again and again within a minute, which no operator does: what the
+        address used so far is forgotten, or the audit would stop, rightly, at its share of the exchange's weight.
+        """
+        with self.exchange.app.lock:
+            self.exchange.app.budget.forgive()
         env = self.programs.environment(rights.PIPELINE, P33_HISTORY_URL=str(self.folder / "history"), **SETTINGS)
         said = subprocess.run([sys.executable, "-m", "p33_pipeline.audit_command", "--last", "1h", "--json"], env=env,
                               capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL)
