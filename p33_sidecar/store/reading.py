@@ -18,7 +18,7 @@ from ..core.quantity import total
 from ..core.record import Record, read_record
 from . import keys, scripts
 from .connect import server_ms, store_errors
-from .state import BookLine, Issued, State, phase_of, read_book, read_issued, read_snapshot
+from .state import BookLine, Issued, State, phase_of, read_book, read_issued, read_snapshot, state_keys
 
 PAGE = 500
 """Stream entries fetched at once."""
@@ -179,15 +179,11 @@ class Reading:
             self.redis.script_load(scripts.source("facts"))
             pipe = self.redis.pipeline(transaction=False)
             for symbol in names:
-                pipe.execute_command(*scripts.call("facts", self._state_keys(symbol), [symbol, ""]))
+                pipe.execute_command(*scripts.call(
+                    "facts", state_keys(symbol, "", results=self.result_stream), [symbol, ""]))
                 pipe.exists(keys.ledger(symbol))
             replies = pipe.execute()
         return [_standing(symbol, replies[2 * i], bool(replies[2 * i + 1])) for i, symbol in enumerate(names)]
-
-    def _state_keys(self, symbol: str) -> list[str]:
-        return [keys.snapshot(symbol), keys.book(symbol), keys.ledger(symbol), keys.open_permit(symbol),
-                keys.plan(""), keys.HALT, keys.halt(symbol), keys.hold(symbol), self.result_stream, keys.taken(""),
-                keys.taken("")]
 
 
 def logged(entry: Entry) -> Logged:

@@ -13,6 +13,7 @@ import msgspec
 
 from ..core.model import HEDGE, Book, Phase, Policy, Snapshot
 from ..core.quantity import parse, side_of, text
+from . import keys
 
 SEP = "\x1f"
 UNREADABLE = "!"
@@ -82,6 +83,13 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     retryable: bool
     nonce: str
     result_ms: int
+
+def state_keys(symbol: str, plan_id: str, *, results: str, issued_for: str = "") -> list[str]:
+    """The KEYS of lua/_state.lua. `issued_for`: the plan that the symbol's last ALLOW is believed to be for."""
+    return [keys.SNAPSHOT + symbol, keys.BOOK + symbol, keys.LEDGER + symbol, keys.OPEN + symbol,
+            keys.PLAN + plan_id, keys.HALT, keys.halt(symbol), keys.HOLD + symbol, results,
+            keys.TAKEN + plan_id, keys.TAKEN + (issued_for or plan_id)]
+
 
 # -- snapshots ------------------------------------------------------------------------------------------------
 

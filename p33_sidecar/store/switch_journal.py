@@ -1,4 +1,4 @@
-"""Kill switches that came or went without a word: set or deleted by hand, or over by their time. each journalled once.
+"""Kill switches that came or went without a word: set or deleted by hand, or over by their time; each journalled once.
 
 `p33 halt` and `p33 resume` say themselves what they did. Everything else is found by comparing the switches that stand
 with those that were last journalled (`quantum:p33:switches`), so that a halt which ends while no sidecar runs is said

@@ -19,7 +19,7 @@ from . import keys, scripts
 from .connect import Link, store_errors
 from .groups import make_group
 from .line import Command
-from .state import Issued, State, mark_after
+from .state import Issued, State, mark_after, state_keys
 
 Entry = tuple[str, dict[str, str] | None]
 """A stream entry: its id and its fields; None for one that was deleted after delivery."""
@@ -106,7 +106,8 @@ class VerdictStore:
     def read_state(self, symbol: str, plan_id: str) -> Moved:
         """The state as it is now."""
         with store_errors():
-            reply = scripts.run(self._redis, "facts", self._state_keys(symbol, plan_id), [symbol, plan_id])
+            reply = scripts.run(self._redis, "facts", state_keys(symbol, plan_id, results=self._results),
+                                [symbol, plan_id])
         return Moved(State(*reply[1:]), int(reply[0]))
 
     def issue(self, issues: list[Issue]) -> list[Moved | int | None]:
@@ -132,7 +133,7 @@ class VerdictStore:
         decision, facts, stamp = issue.decision, issue.facts, issue.stamp
         plan = facts.plan
         state = issue.state
-        keys_ = self._state_keys(plan.symbol, plan.plan_id, state.issued.partition(" ")[0])
+        keys_ = state_keys(plan.symbol, plan.plan_id, results=self._results, issued_for=state.issued.partition(" ")[0])
         keys_ += [self._plans, keys.DECISIONS, keys.permit(plan.plan_id)]
         line = ""
         if decision.allow:
@@ -159,11 +160,6 @@ class VerdictStore:
         if kind == "late":
             return None
         raise redis.ResponseError(f"{reply[1]} holds another type of value: nothing can be recorded")
-
-    def _state_keys(self, symbol: str, plan_id: str, issued: str = "") -> list[str]:
-        return [keys.SNAPSHOT + symbol, keys.BOOK + symbol, keys.LEDGER + symbol, keys.OPEN + symbol,
-                keys.PLAN + plan_id, keys.HALT, keys.halt(symbol), keys.HOLD + symbol, self._results,
-                keys.TAKEN + plan_id, keys.TAKEN + (issued or plan_id)]
 
 
 def _fields(flat: list[str] | None) -> dict[str, str] | None:
