@@ -7,10 +7,13 @@ cannot hold is left out, and such a verdict is taken again from its `raw`.
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import msgspec
 from msgspec.structs import astuple
 
 from p33_pipeline.archive.values import Fields, Row, Said, known, price
+from p33_sidecar.core.model import Context
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -33,26 +36,16 @@ class _Filters(msgspec.Struct, gc=False):
     max_qty: str
 
 
-class _Context(msgspec.Struct, gc=False):
-    """In the order of the columns; absent members mean what they mean to the rules."""
+class _Context(Context, gc=False):
+    """The rules' own, also with a phase that they do not know: absent members mean what they mean to the rules."""
 
-    in_scope: bool = True
-    halted: bool = False
-    held: bool = False
-    venue_ok: bool = True
-    store_restarted: bool = False
-    configured: bool = True
-    filters_read: bool = True
-    hedge: bool = False
-    tampered: bool = False
-    gap: bool = False
-    unsettled_orders: int = 0
-    unbooked_results: bool = False
-    answered: bool = False
     phase: str = "free"
-    released_ms: int = 0
-    snapshot_age_ms: int | None = None
-    last_order_age_ms: int | None = None
+
+
+_CONTEXT = attrgetter("in_scope", "halted", "held", "venue_ok", "store_restarted", "configured", "filters_read",
+                      "hedge", "tampered", "gap", "unsettled_orders", "unbooked_results", "answered", "phase",
+                      "released_ms")
+"""In the order of the columns."""
 
 
 class _Policy(msgspec.Struct, frozen=True, gc=False):
@@ -108,14 +101,14 @@ _NO_FILTERS = (None, None, None, None)
 def decision(fields: Fields) -> Row:
     """The row of one verdict. Raises what `rows.UNREADABLE` names for a record that cannot be read."""
     r = known(_DECISION.decode(fields["json"]))
-    plan, shot, book, lot, times, permit = r.plan, r.snapshot, r.ledger, r.filters, r.times, r.permit
-    *context, snapshot_age_ms, last_order_age_ms = astuple(r.context)
+    plan, shot, book, lot, context = r.plan, r.snapshot, r.ledger, r.filters, r.context
+    times, permit = r.times, r.permit
     asked = plan.get
     return (r.decision_id, r.stream_id, r.plan_id, r.symbol, asked("action", ""), r.outcome, r.reason, permit.nonce,
             r.venue, r.instance, r.policy_hash, r.requested_qty, r.safe_close_qty, shot and shot.position_amt,
             book and book.last_known_amt, price(shot.mark_price) if shot else None, book and book.rev,
-            snapshot_age_ms, last_order_age_ms, times.published_ms, times.read_ms, times.decided_ms, permit.issued_ms,
-            permit.expires_ms, shot and shot.ts_ms, asked("side", "").upper(), asked("close_qty", ""),
+            context.snapshot_age_ms, context.last_order_age_ms, times.published_ms, times.read_ms, times.decided_ms,
+            permit.issued_ms, permit.expires_ms, shot and shot.ts_ms, asked("side", "").upper(), asked("close_qty", ""),
             asked("timestamp", ""), asked("steps", ""), shot and shot.side, book and book.last_order_time_ms,
             *((lot.status, price(lot.step), price(lot.min_qty), price(lot.max_qty)) if lot else _NO_FILTERS),
-            *context, *astuple(r.policy))
+            *_CONTEXT(context), *astuple(r.policy))
