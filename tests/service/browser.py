@@ -10,16 +10,16 @@ import base64
 import json
 import os
 import selectors
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.tools import needed
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""Its names; any of them will do."""
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
          "--no-startup-window", "--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
@@ -33,14 +33,6 @@ os.execv(sys.argv[3], sys.argv[3:])
 PATIENCE_S = 60.0
 
 
-def chromium_or_skip() -> None:
-    """On a laptop without Chromium the tests that need it stand aside; in CI they fail."""
-    if CHROMIUM is None and os.environ.get("CI") == "true":
-        pytest.fail("these tests need chromium on PATH")
-    if CHROMIUM is None:
-        pytest.skip("these tests need chromium (or chromium-browser, google-chrome) on PATH")
-
-
 class Browser:
     """One running Chromium."""
 
@@ -48,7 +40,7 @@ class Browser:
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, str(theirs_in), str(theirs_out), CHROMIUM, *FLAGS,
+            [sys.executable, "-c", LAUNCH, str(theirs_in), str(theirs_out), needed(*CHROMIUM), *FLAGS,
              f"--user-data-dir={profile}"],
             pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(theirs_in)

@@ -12,7 +12,7 @@ from p33_sidecar.core.reasons import Reason
 from p33_sidecar.service import http
 from p33_sidecar.service.http import Health, routes, serve
 from p33_sidecar.service.status import status
-from tests.service.browser import Browser, Tab, chromium_or_skip
+from tests.service.browser import CHROMIUM, Browser, Tab
 from tests.service.pictured import (
     HOSTILE_PLAN,
     HOSTILE_SYMBOL,
@@ -22,13 +22,14 @@ from tests.service.pictured import (
     empty_memory,
     ready_memory,
 )
+from tests.tools import needed
 
 pytestmark = pytest.mark.chromium
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Iterator[Browser]:
-    chromium_or_skip()
+    needed(*CHROMIUM)
     running = Browser(tmp_path_factory.mktemp("profile"))
     yield running
     running.close()

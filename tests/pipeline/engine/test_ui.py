@@ -23,7 +23,8 @@ from p33_pipeline.history import History, place_at
 from p33_pipeline.partitions import day_key
 from p33_pipeline.serve import prepared
 from tests.pipeline.engine.webserver import ROOT, WebServer
-from tests.service.browser import Browser, Tab, chromium_or_skip
+from tests.service.browser import CHROMIUM, Browser, Tab
+from tests.tools import needed
 
 pytestmark = pytest.mark.chromium
 
@@ -71,7 +72,7 @@ class Page:
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory) -> Iterator[str]:
     """The UI's address, over an instance on which the day was audited and reported as `make dagster` does it."""
-    chromium_or_skip()
+    needed(*CHROMIUM)
     folder = tmp_path_factory.mktemp("ui")
     history, home = folder / "history", folder / "home"
     write(tell(1, deeds=DEEDS, start_ms=START_MS), History(place_at(str(history))))
