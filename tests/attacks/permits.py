@@ -105,7 +105,8 @@ def forget_taken(scene: Scene, user: str) -> str:
     while said != "executed":
         scene.client(user).set(keys.taken(plan.plan_id), "gone", px=1)
         scene.until("it is gone", lambda: not scene.admin.exists(keys.taken(plan.plan_id)))
-        said = scene.said(scene.publish(plan.symbol, plan=plan), after=len(scene.results(plan)))
+        answered = len(scene.results(plan))  # before the plan is out: its answer may be there at once
+        said = scene.said(scene.publish(plan.symbol, plan=plan), after=answered)
     assert len([d for d in scene.decisions(plan) if d["outcome"] == "ALLOW"]) == 2
     return f"**{said}** again, on a verdict of its own: {scene.finding('permit_reuse', of=plan.plan_id)}"
 
