@@ -75,10 +75,11 @@ def _bare(client: redis.Redis, stream: str, path: Path) -> float:
     after, writer = "-", None
     while read := client.xrange(stream, after, "+", count=READ_AT_ONCE):
         after = f"({read[-1][0]}"
-        names = list(read[0][1])
-        table = pa.table({"id": [entry_id for entry_id, _ in read]} | {
-            name: [fields.get(name) for _, fields in read] for name in names})
-        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        if writer is None:  # the first entry's fields, in its order: producers write theirs in any
+            schema = pa.schema([(name, pa.string()) for name in ("id", *read[0][1])])
+            writer = pq.ParquetWriter(path, schema, compression="zstd")
+        table = pa.table([[entry_id for entry_id, _ in read],
+                          *([fields.get(name) for _, fields in read] for name in schema.names[1:])], schema=schema)
         writer.write_table(table, row_group_size=FILE_ROWS)
     if writer:
         writer.close()
