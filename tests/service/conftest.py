@@ -1,4 +1,4 @@
-"""A world of loops per test."""
+"""A world of loops per test, beside an exchange that says what it is told or the simulated one over HTTP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from p33_sidecar.rehearsal.exchange import SimExchange
+from tests.service.over_http import Floor
 from tests.service.world import World
 
 
@@ -21,3 +23,24 @@ def world(redis_url: str) -> Iterator[World]:
 def ready(world: World) -> World:
     """A world whose BTCUSDT book was adopted at 0.038 and agrees with the exchange."""
     return world.open_books()
+
+
+@pytest.fixture(scope="module")
+def running_exchange() -> Iterator[SimExchange]:
+    with SimExchange(symbols=5, positions={"BTCUSDT": "0.038"}) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def sim(running_exchange: SimExchange) -> SimExchange:
+    """The simulated exchange as it was at its beginning: 0.038 BTCUSDT."""
+    running_exchange.reset()
+    return running_exchange
+
+
+@pytest.fixture
+def floor(redis_url: str, sim: SimExchange) -> Iterator[Floor]:
+    """The whole path on an empty database, before the first poll."""
+    built = Floor(redis_url, sim)
+    yield built
+    built.close()

@@ -9,51 +9,14 @@ from itertools import pairwise
 
 import pytest
 
-from p33_sidecar.core.model import Policy
-from p33_sidecar.exchange import Credentials, Exchange
 from p33_sidecar.rehearsal.exchange import SimExchange
 from p33_sidecar.service.metrics import Metrics
 from p33_sidecar.store import keys
-from p33_sidecar.store.connect import Link, ServerClock
-from p33_sidecar.store.positions import RedisBans
+from tests.service.over_http import POSITIONS, STALE, closed, served, under
 from tests.service.world import World
 
 TEN_MINUTES_OF_POLLS = 120
 PATIENCE_S = 60
-POSITIONS = "positionRisk"
-PATIENT = Policy(cooldown_ms=0, poll_ms=3_600_000, stale_threshold_ms=3_600_000)
-"""However slow the machine: nothing gets too old, and no poll falls due, by itself."""
-STALE = Policy(cooldown_ms=0, poll_ms=3_600_000, stale_threshold_ms=0)
-
-
-def served(url: str, sim: SimExchange, **settings) -> World:
-    """A world whose exchange is a client of the simulated one."""
-    clock, link = ServerClock(), Link(url, name="test")
-    exchange = Exchange(sim.url, credentials=Credentials(sim.api_key, sim.api_secret), bans=RedisBans(link.redis),
-                        now_ms=clock.now_ms)
-    return World(url, link=link, clock=clock, exchange=exchange, policy=PATIENT, **settings)
-
-
-def outdate(world: World) -> None:
-    """Every snapshot is too old from now on."""
-    world.memory.policy = world.desk.store._policy = STALE
-
-
-def closed(world: World) -> None:
-    world.exchange.close()
-    world.close()
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[SimExchange]:
-    with SimExchange(symbols=3, positions={"BTCUSDT": "0.038"}) as exchange:
-        yield exchange
-
-
-@pytest.fixture
-def sim(running: SimExchange) -> SimExchange:
-    running.reset()
-    return running
 
 
 @pytest.fixture
@@ -122,7 +85,7 @@ def test_i19_symbol_that_the_reply_lacks_ages_and_denies(redis_url: str, sim: Si
     world.poll()
     assert world.records(keys.SNAPSHOTS)[-1]["outcome"] == "ok"
     assert world.redis.hgetall(keys.snapshot("BTCUSDT")) == before
-    outdate(world)
+    under(world, STALE)
     assert world.ask() == "stale_exchange_state"
     closed(world)
 
@@ -143,7 +106,7 @@ def test_i18_one_request_a_poll_for_566_symbols(redis_url: str) -> None:
 def test_t18_refreshes_are_a_second_apart_however_many_plans_wait(redis_url: str, sim: SimExchange) -> None:
     """Stale snapshots, an exchange that fails at once, and a verdict that waits for the next reply all the time."""
     world = served(redis_url, sim, refresh_budget_ms=300).open_books()
-    outdate(world)
+    under(world, STALE)
     sim.fault("http_503_b", POSITIONS, times=None)
     before, plans, deadline_s = sim.request_count(POSITIONS), [], time.monotonic() + PATIENCE_S
     asked_ns: list[int] = []

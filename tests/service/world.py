@@ -100,7 +100,7 @@ class World:
     def __init__(self, url: str, *, policy: Policy | None = None, allowlist: frozenset[str] | None = None,
                  adopt: bool = True, key: bytes | None = None, refresh_budget_ms: int = 0,
                  instance: str = "test", link: Link | None = None, clock: ServerClock | None = None,
-                 exchange: StubExchange | None = None) -> None:
+                 exchange: StubExchange | None = None, venue: str = VENUE) -> None:
         self.clock, self.hooks = clock or ServerClock(), Counting()
         self.redis_url = url
         self.link = link or Link(url, name="test")
@@ -108,7 +108,7 @@ class World:
         scripts.load_all(self.redis)
         self.clock.sync(server_ms(self.redis))
         self.policy = policy or Policy(cooldown_ms=0, poll_ms=500)
-        self.memory = Memory(policy=self.policy, venue=VENUE, instance=instance,
+        self.memory = Memory(policy=self.policy, venue=venue, instance=instance,
                              allowlist=frozenset({"BTCUSDT"}) if allowlist is None else allowlist, configured=True)
         self.memory.scope = self.memory.allowlist or frozenset()
         identity.settle_in(self.link, self.memory, self.clock)
