@@ -170,10 +170,11 @@ class World:
         return plan_id
 
     def result(self, plan_id: str, *, symbol: str = "BTCUSDT", side: str = "SELL", qty: str = "0.028",
-               order_id: str = "8389765", status: str = "success", executed: str = "True", **more: str) -> str:
+               order_id: str = "8389765", status: str = "success", executed: str = "True", reduce_only: bool = True,
+               **more: str) -> str:
         """A result as the Apply Layer writes it; returns its entry id."""
         step = {"step": "CLOSE_PARTIAL_75", "status": status, "order_id": order_id, "side": side, "quantity": qty,
-                "executed_qty": qty, "reduce_only": True}
+                "executed_qty": qty, "reduce_only": reduce_only}
         return self.redis.xadd(RESULTS, {
             "plan_id": plan_id, "symbol": symbol, "decision": "EXECUTE", "executed": executed,
             "would_execute": "False", "steps_results": msgspec.json.encode([step]).decode(), "error": ""} | more)

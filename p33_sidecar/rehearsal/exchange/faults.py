@@ -52,7 +52,8 @@ DEFINITE: Final = ("http_503_b", "http_503_c", "http_503_d", "http_403", "http_4
 BUDGET: Final = ("http_429", "http_418")
 REPLY: Final = ("truncated", "reject", "hang")
 ROWS: Final = ("missing_rows", "empty_list", "hedge_rows", "stale_rows", "garbage_qty")
-KINDS: Final = (*FORGED, *BUDGET, *REPLY, *ROWS)
+ODD_STATUS: Final = "odd_status"
+KINDS: Final = (*FORGED, *BUDGET, *REPLY, *ROWS, ODD_STATUS)
 """Every kind, in the order of the page that documents them."""
 
 
@@ -63,7 +64,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `times` requests (null: no end; left out: 1, or no end where `for_sec` is given) and for `for_sec` seconds of the
     exchange's clock. `executed` says, of kinds that
     hide an outcome, whether the request was carried out. `seconds` belongs to `hang`; `symbols` and `value` to the
-    kinds that spoil rows (no symbols: all of them); `code`, `msg` and `status` to `reject`.
+    kinds that spoil rows (no symbols: all of them), `value` also to `odd_status`, the status that an answer about an
+    order names instead of the true one; `code`, `msg` and `status` to `reject`.
     """
 
     kind: str
@@ -92,8 +94,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.times
 
     @property
-    def spoils_rows(self) -> bool:
-        return self.kind in ROWS
+    def spoils_data(self) -> bool:
+        return self.kind in ROWS or self.kind == ODD_STATUS
 
     def reply(self) -> Reply | None:
         """The forged answer; None for kinds that shape or delay the true one."""

@@ -1,7 +1,9 @@
-"""Faults of the data itself: rows that are missing, doubled, old or rubbish in an answer that is otherwise whole.
+"""Faults of the data itself: rows that are missing, doubled, old or rubbish in an answer that is otherwise whole, or
+an order's status that nobody has heard of.
 
 The engine is not touched: only what is said about it. Each kind was seen in life: lists without symbols that had
-positions, `[]` after an API switch, legs where one row was expected, nodes that lag, and rubbish decimals.
+positions, `[]` after an API switch, legs where one row was expected, nodes that lag, rubbish decimals, and statuses
+that came after the program that reads them.
 """
 
 from __future__ import annotations
@@ -11,22 +13,28 @@ from decimal import Decimal
 
 import msgspec
 
-from p33_sidecar.rehearsal.exchange.faults import Fault
+from p33_sidecar.rehearsal.exchange.faults import ODD_STATUS, Fault
 
 STALE_BY_MS = 60_000
 
 
 def spoiled(body: bytes, fault: Fault | None) -> bytes:
-    """The answer with the fault's rows spoiled; any other body as it is."""
-    if fault is None or not fault.spoils_rows:
+    """The answer with the fault's rows or its order's status spoiled; any other body as it is."""
+    if fault is None or not fault.spoils_data:
         return body
     if fault.kind == "empty_list":
         return b"[]"
-    rows = msgspec.json.decode(body)
-    if not isinstance(rows, list):
+    said = msgspec.json.decode(body)
+    if fault.kind == ODD_STATUS:
+        return msgspec.json.encode(said | {"status": fault.value}) if _is_order(said) else body
+    if not isinstance(said, list):
         return body
-    changed = [new for row in rows for new in (SPOIL[fault.kind](row, fault) if _hit(row, fault) else [row])]
+    changed = [new for row in said for new in (SPOIL[fault.kind](row, fault) if _hit(row, fault) else [row])]
     return msgspec.json.encode(changed)
+
+
+def _is_order(said: object) -> bool:
+    return isinstance(said, dict) and "orderId" in said
 
 
 def _hit(row: dict, fault: Fault) -> bool:

@@ -32,7 +32,7 @@ def test_every_kind_is_tested_here():
     """No kind of fault is without a test."""
     elsewhere = {"drop", "truncated", "reject", "hang"}
     rows = {"missing_rows", "empty_list", "hedge_rows", "stale_rows", "garbage_qty"}
-    assert {kind for kind, *_ in BY_STATUS} | elsewhere | rows == set(KINDS)
+    assert {kind for kind, *_ in BY_STATUS} | elsewhere | rows | {"odd_status"} == set(KINDS)
 
 
 @pytest.mark.parametrize(("kind", "status", "code"), BY_STATUS)
@@ -160,6 +160,15 @@ def test_stale_rows_and_garbage(call, exchange):
     assert (stale["positionAmt"], fresh["positionAmt"]) == ("0.038", "0.020")
     exchange.fault("garbage_qty", "positionRisk", symbols=("BTCUSDT",))
     assert rows(call)["BTCUSDT BOTH"]["positionAmt"] == "NaN"
+
+
+def test_x23_odd_status(call, exchange):
+    """Said of an order in the acknowledgement and in the look-up alike; the order itself is what it was."""
+    exchange.fault("odd_status", "order", times=2, value="EXPIRED_IN_MATCH")
+    reply = call.order(reduceOnly="true", newClientOrderId="p33-x", newOrderRespType="RESULT").json()
+    looks = [call("GET", "/fapi/v1/order", symbol="BTCUSDT", origClientOrderId="p33-x").json() for _ in range(2)]
+    assert [said["status"] for said in (reply, *looks)] == ["EXPIRED_IN_MATCH", "EXPIRED_IN_MATCH", "FILLED"]
+    assert (reply["executedQty"], exchange.orders[-1].status) == (looks[1]["executedQty"], "FILLED")
 
 
 def test_times_and_durations(call, exchange, clock):
