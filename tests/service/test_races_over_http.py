@@ -114,7 +114,7 @@ def test_t20_a_poll_shows_the_fill_before_the_result_does(floor: Floor) -> None:
 
 
 def test_i57_snapshot_from_before_the_last_order_is_no_proof(floor: Floor) -> None:
-    """Book and snapshot agree on 0.010, but nobody has asked the exchange since the order: denied until somebody has."""
+    """Book and snapshot agree on 0.010, but nobody has asked the exchange since: denied until somebody has."""
     floor.opened()
     before_the_result(floor, floor.world.poll)
     assert floor.carry() == "SELL 0.028"
