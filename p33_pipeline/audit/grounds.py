@@ -1,8 +1,9 @@
-"""What an ALLOW and its taking rest on, held against what was recorded beside them: polls, bookings, withdrawals.
+"""What an ALLOW and its taking rest on, held against what was recorded: polls, bookings, takings, withdrawals.
 
 A record that gives its verdict again may still rest on facts that somebody wrote into Redis past the gate: a snapshot
-that no poll saw, a book that the journal does not know, an open permit that had been withdrawn. Denials are left
-out: on false facts they cost time and no money. What the archive cannot know of (a gap) is no finding.
+that no poll saw, a book that the journal does not know, a symbol set free while its order was under way, an open permit
+that had been withdrawn. Denials are left out: on false facts they cost time and no money. What the archive cannot know
+of (a gap) is no finding.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from p33_pipeline.audit.findings import FlowFinding
 from p33_pipeline.audit.scope import Scope, rows
 from p33_sidecar.core.quantity import text
+from p33_sidecar.core.results import ENDS_TAKEN
 
 _DECODE = msgspec.json.Decoder(dict)
 
@@ -31,6 +33,11 @@ def _verdicts(scope: Scope) -> Iterator[FlowFinding]:
         yield FlowFinding("irreproducible_verdict", row["symbol"], row["plan_id"], None, row["at_ms"],
                           f"it rests on a {row['what']} of {text(row['amt'])} that nobody recorded; "
                           f"{text(row['known'])} was known")
+    for row in _while_taken(scope):
+        yield FlowFinding("irreproducible_verdict", row["symbol"], row["plan_id"], None, row["at_ms"],
+                          f"it rests on a free symbol, {row['since_ms']} ms after the permit of plan "
+                          f"{row['taken_plan']} was taken (nonce {row['taken_nonce']}), which no result had ended, "
+                          "nor its time")
 
 
 def _without_poll(scope: Scope) -> list[dict]:
@@ -81,6 +88,35 @@ def _without_booking(scope: Scope) -> list[dict]:
             AND NOT EXISTS (SELECT 1 FROM gaps g WHERE g."table" = 'ledger' AND d.decided_at <= g.noticed_at))
         SELECT 'book' AS what, * FROM seen WHERE NOT list_contains(amounts, amt) ORDER BY at_ms
         """, begin=scope.from_ms, end=scope.to_ms)
+
+
+def _while_taken(scope: Scope) -> list[dict]:
+    """No result had ended the symbol's last taken permit, nor its time: the gate's word for that is `taken`.
+
+    A person's adoption, forced or not, frees no symbol. The gate's clock may be ahead of the server's by as much as the
+    issuing step lets it: in the last second either may be right. A taking that no ALLOW stands for is a forged one.
+    """
+    return rows(scope, """
+        WITH takings AS (
+          SELECT t.symbol, t.plan_id, t.nonce, min(t."at") AS "at", min(d.issued_at) AS issued_at
+          FROM taken t JOIN decisions d ON d.nonce = t.nonce AND d.plan_id = t.plan_id AND d.symbol = t.symbol
+          WHERE t.gate = 'both' AND t.problem IS NULL AND d.outcome = 'ALLOW' GROUP BY t.symbol, t.plan_id, t.nonce),
+        early AS (
+          SELECT d.symbol, d.plan_id, d."at", epoch_ms(d."at") - epoch_ms(t."at") AS since_ms,
+            t.plan_id AS taken_plan, t.nonce AS taken_nonce, t.issued_at
+          FROM decisions d ASOF JOIN takings t ON t.symbol = d.symbol AND d."at" > t."at"
+          WHERE d.outcome = 'ALLOW' AND d.problem IS NULL AND epoch_ms(d."at") >= $begin AND epoch_ms(d."at") < $end
+            AND epoch_ms(d."at") - epoch_ms(t."at") < d.permit_ttl_ms + d.cooldown_ms - d.skew_ms)
+        SELECT symbol, plan_id, epoch_ms("at") AS at_ms, since_ms, taken_plan, taken_nonce FROM early e
+        WHERE NOT EXISTS (
+            SELECT 1 FROM results r WHERE r.plan_id = e.taken_plan AND r.symbol = e.symbol
+              AND r."at" >= e.issued_at AND r."at" <= e."at" AND (r.executed OR list_contains($ends, r.error)))
+          AND NOT EXISTS (
+            SELECT 1 FROM gaps g WHERE g."table" = 'results'
+              AND split_part(g.after_id, '-', 1)::BIGINT <= epoch_ms(e."at")
+              AND (g.before_id = '' OR split_part(g.before_id, '-', 1)::BIGINT >= epoch_ms(e.issued_at)))
+        ORDER BY at_ms
+        """, begin=scope.from_ms, end=scope.to_ms, ends=sorted(ENDS_TAKEN))
 
 
 def _takings(scope: Scope) -> Iterator[FlowFinding]:

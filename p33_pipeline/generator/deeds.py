@@ -212,6 +212,12 @@ def irreproducible_verdict(slot: Slot) -> Outcome:
     return [*close(slot), (at_ms, edit)], [Planted("irreproducible_verdict", slot.symbol)]
 
 
+def freed_while_taken(slot: Slot) -> Outcome:
+    """A symbol is set free while its order is under way: a second plan is allowed on the same position."""
+    second = msgspec.structs.replace(slot, at_ms=slot.at_ms + 500, number=1_000_000 + slot.number)
+    return [*close(slot, trade_after_ms=1_500), *close(second)], [Planted("irreproducible_verdict", slot.symbol)]
+
+
 # -- sources --------------------------------------------------------------------------------------------------------
 
 
@@ -268,7 +274,7 @@ BREAKS: Final = (timing, unbooked_fill, external_trade, venue_initiated, stale_s
                  ghost_ledger)
 UNSEEN: Final = (round_trip, liquidated_and_bought_back, hidden_fill, slip_of_the_pen)
 FLOW: Final = (plan_without_verdict, verdict_without_plan, bypass, over_execution, late_execution, permit_reuse,
-               result_without_trade, trade_without_result, irreproducible_verdict)
+               result_without_trade, trade_without_result, irreproducible_verdict, freed_while_taken)
 SOURCES: Final = (clock_skew, snapshot_gap, rejected_message, ledger_tampered, forged_permit, archive_gap)
 DEEDS: Final[dict[str, Deed]] = {deed.__name__: deed for deed in (*BREAKS, *UNSEEN, *FLOW, *SOURCES)}
 QUIET: Final[dict[str, Deed]] = {"quiet": quiet}
