@@ -146,9 +146,12 @@ class Shop:
 
     # -- what came of it --------------------------------------------------------------------------------------
 
-    def results(self) -> list[Result]:
+    def results(self, plan_id: str = "") -> list[Result]:
+        """Those of a plan, or all there are."""
         found = []
         for _, fields in self.redis.xrange(RESULTS):
+            if plan_id not in ("", fields["plan_id"]):
+                continue
             (step,) = msgspec.json.decode(fields["steps_results"])
             found.append(Result(fields["plan_id"], fields["decision"], fields["executed"], fields["would_execute"],
                                 fields["error"], step))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from decimal import Decimal
 
 from p33_sidecar.apply.layer import Entry
@@ -89,7 +90,7 @@ class Floor:
         """The Apply Layer's turn, and the booking of its result: `SELL 0.028`, or what it was refused for."""
         self.applier.handle(entry)
         self.world.book()
-        return outcome([r for r in self.shop.results() if r.plan_id == entry.plan.plan_id][-1])
+        return outcome(self.shop.results(entry.plan.plan_id)[-1])
 
     def carry(self, action: str = "PARTIAL_75", **more: str) -> str:
         """A plan through the whole path: published, judged, applied, booked."""
@@ -99,16 +100,24 @@ class Floor:
 
     # -- what came of it ------------------------------------------------------------------------------------------
 
+    def see(self, holds: Callable[[], object]) -> None:
+        """Poll until it holds."""
+        deadline_s = time.monotonic() + SETTLED_WITHIN_S
+        self.world.poll()
+        while not holds():
+            assert time.monotonic() < deadline_s, "no poll shows it"
+            self.world.poll()
+
     def see_order(self, symbol: str = "BTCUSDT") -> None:
         """Poll until a snapshot is newer than the symbol's last order by the server's clock and by ours."""
-        memory, deadline_s = self.world.memory, time.monotonic() + SETTLED_WITHIN_S
-        while time.monotonic() < deadline_s:
-            self.world.poll()
+        memory = self.world.memory
+
+        def newer() -> bool:
             seen, kept = memory.snapshots[symbol], memory.books[symbol]
             by_ours = seen.mono_ns - (kept.order_mono_ns or 0) > CLEAR_MS * 1_000_000
-            if by_ours and seen.snapshot.ts_ms - kept.line.book.last_order_ms > CLEAR_MS:
-                return
-        raise AssertionError(f"no snapshot of {symbol} is newer than its last order")
+            return by_ours and seen.snapshot.ts_ms - kept.line.book.last_order_ms > CLEAR_MS
+
+        self.see(newer)
 
     def accounts(self, symbol: str = "BTCUSDT") -> tuple[str, str]:
         """(what the book says, what the exchange has)."""
