@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from p33_sidecar.rehearsal.exchange import SimExchange
+from tests.cli.conftest import Tool, environment
 from tests.service.over_http import Floor
 from tests.service.world import World
 
@@ -44,3 +45,9 @@ def floor(redis_url: str, sim: SimExchange) -> Iterator[Floor]:
     built = Floor(redis_url, sim)
     yield built
     built.close()
+
+
+@pytest.fixture
+def p33(redis_url: str, sim: SimExchange) -> Tool:
+    """The operator's command at the same database and exchange."""
+    return Tool(**environment(redis_url, P33_EXCHANGE_URL=sim.url))

@@ -7,20 +7,13 @@ from decimal import Decimal
 
 import pytest
 
-from p33_sidecar.rehearsal.exchange import SimExchange
 from p33_sidecar.store import keys
 from tests.apply.shop import until
-from tests.cli.conftest import Tool, environment
+from tests.cli.conftest import Tool
 from tests.service.breaking import Breaking
 from tests.service.over_http import COOLING, PATIENT, Floor, under
 
 PATIENCE_MS = 60_000
-
-
-@pytest.fixture
-def p33(redis_url: str, sim: SimExchange) -> Tool:
-    """The operator's command at the same database and exchange."""
-    return Tool(**environment(redis_url, P33_EXCHANGE_URL=sim.url))
 
 
 def test_t03_halted_by_hand_between_issue_and_take(floor: Floor) -> None:

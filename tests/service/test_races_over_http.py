@@ -11,16 +11,9 @@ from decimal import Decimal
 import pytest
 
 from p33_sidecar.core.model import Policy
-from p33_sidecar.rehearsal.exchange import SimExchange
 from p33_sidecar.store import keys
-from tests.cli.conftest import Tool, environment
+from tests.cli.conftest import Tool
 from tests.service.over_http import COOLING, PATIENT, Floor, under
-
-
-@pytest.fixture
-def p33(redis_url: str, sim: SimExchange) -> Tool:
-    """The operator's command at the same database and exchange."""
-    return Tool(**environment(redis_url, P33_EXCHANGE_URL=sim.url))
 
 
 def before_the_issuing(floor: Floor, happens: Callable[[], object]) -> None:
@@ -162,10 +155,11 @@ def test_t14_a_close_plan_is_read_before_the_buy_is_booked(floor: Floor) -> None
 
 def test_t14_a_close_plan_waits_for_the_booking(floor: Floor) -> None:
     """The same, booked while the plan waits: it is judged on the new book, and there are two amounts to explain."""
-    floor.opened()
+    floor.opened().world.decide()
     traded_elsewhere(floor, "0.050")
     entry = floor.publish(timestamp="")
-    assert floor.world.desk.step(block_ms=1) == 0 and floor.world.verdict("plan1") == "NONE", "it waits"
+    floor.world.desk.step(block_ms=1)
+    assert floor.world.verdict("plan1") == "NONE" and floor.world.desk.waiting.jobs
     floor.world.book()
     floor.world.decide()
     assert floor.apply(entry) == "p33_denied:reconcile_required_qty_mismatch" and floor.orders() == []
