@@ -12,10 +12,20 @@ import logging
 import redis
 
 from ..store.connect import ServerClock, server_ms
-from ..store.switches import add_event, withdraw_all
+from ..store.switches import add_event, outliving, withdraw, withdraw_all
 from .memory import Memory
 
 log = logging.getLogger("p33.clocks")
+
+
+def end_outliving(client: redis.Redis, memory: Memory, clock: ServerClock) -> None:
+    """At the start: what is open for longer than a permit may live was issued before the server's clock was set back
+    (or under a longer P33_PERMIT_TTL). Nobody was there to see the jump; such a permit ends now."""
+    longest_ms = memory.policy.permit_ttl_ms + memory.policy.skew_ms
+    ended = withdraw(client, outliving(client, longest_ms=longest_ms), at_ms=clock.now_ms(), by=memory.instance,
+                     why="outlives P33_PERMIT_TTL")
+    if ended:
+        log.warning("permits.outliving", extra={"fields": {"symbols": ended, "longest_ms": longest_ms}})
 
 
 class ClockWatch:

@@ -1,4 +1,4 @@
-"""What an earlier life left in the store and the first verdict already needs: positions, lot rules, a ban.
+"""What an earlier life left in the store and the first verdict already needs: positions, lot rules, a ban, permits.
 
 A restart forgets nothing that it could know (incidents I22, I28, X07). Done before any loop runs.
 """
@@ -9,11 +9,13 @@ from ..core.record import policy_hash, value_json
 from ..store import switches
 from ..store.connect import Link, ServerClock, is_durable
 from ..store.positions import PositionStore, RedisBans
+from .clocks import end_outliving
 from .memory import Memory
 
 
 def recall(link: Link, memory: Memory, clock: ServerClock) -> None:
-    """Fill the empty memory. Thresholds that are not those of the last start become an event."""
+    """Fill the empty memory. Thresholds that are not those of the last start become an event, and a permit that would
+    be open for longer than any may be ends."""
     store = PositionStore(link.redis)
     if stored := store.filters():
         memory.filters_read_ms, memory.filters = stored
@@ -21,6 +23,7 @@ def recall(link: Link, memory: Memory, clock: ServerClock) -> None:
     memory.durable = is_durable(link.redis)
     if not memory.ours:
         return
+    end_outliving(link.redis, memory, clock)
     memory.recall(store.snapshots())
     switches.note_policy(link.redis, value_json(memory.policy), hash_=policy_hash(memory.policy),
                          at_ms=clock.now_ms(), by=memory.instance)

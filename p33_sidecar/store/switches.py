@@ -12,6 +12,8 @@ from . import keys, scripts
 from .connect import store_errors
 
 _ENCODE = msgspec.json.Encoder().encode
+NO_END = -1
+"""PTTL of a key without one."""
 
 
 def event_json(kind: str, *, at_ms: int, by: str, **what: Any) -> bytes:
@@ -136,7 +138,25 @@ def withdraw_all(client: redis.Redis, *, at_ms: int, by: str, why: str) -> list[
     """End every open permit, with its event; taken ones are out of reach."""
     with store_errors():
         symbols = client.hkeys(keys.ISSUED)
+    return withdraw(client, symbols, at_ms=at_ms, by=by, why=why)
+
+
+def withdraw(client: redis.Redis, symbols: Iterable[str], *, at_ms: int, by: str, why: str) -> list[str]:
+    """End the open permits of these symbols, each with its event. Returns those that had one."""
+    with store_errors():
         gone = [s for s in symbols if client.delete(keys.open_permit(s))]
     for symbol in gone:
         add_event(client, "withdrawal", at_ms=at_ms, by=by, symbol=symbol, why=why)
     return gone
+
+
+def outliving(client: redis.Redis, *, longest_ms: int) -> list[str]:
+    """Symbols whose open permit would still be open after so long, or for ever, whatever else is known of them."""
+    with store_errors():
+        names = list(client.scan_iter(match=keys.OPEN + "*", count=1000))
+        pipe = client.pipeline(transaction=False)
+        for name in names:
+            pipe.pttl(name)
+        lives_ms = pipe.execute()
+    return sorted(name[len(keys.OPEN):] for name, life_ms in zip(names, lives_ms, strict=True)
+                  if life_ms == NO_END or life_ms > longest_ms)

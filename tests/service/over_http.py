@@ -16,6 +16,7 @@ from p33_sidecar.core.quantity import text
 from p33_sidecar.exchange import Credentials, Exchange
 from p33_sidecar.exchange.venue import venue_of
 from p33_sidecar.rehearsal.exchange import SimExchange
+from p33_sidecar.service.recall import recall
 from p33_sidecar.store import keys
 from p33_sidecar.store.connect import Link, ServerClock
 from p33_sidecar.store.positions import RedisBans
@@ -73,9 +74,10 @@ class Floor:
     def restart(self) -> World:
         """The sidecar ends where it stands; another one starts on what it left."""
         self._before.append(self.world)
-        self.world = served(self.url, self.sim, **self._settings).start_again()
+        self.world = served(self.url, self.sim, **self._settings)
+        recall(self.world.link, self.world.memory, self.world.clock)
         self.redis = self.world.redis
-        return self.world
+        return self.world.start_again()
 
     # -- a plan ---------------------------------------------------------------------------------------------------
 

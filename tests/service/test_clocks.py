@@ -6,6 +6,7 @@ import pytest
 
 from p33_sidecar.gate import Gate, Refused
 from p33_sidecar.service import clocks
+from p33_sidecar.service.recall import recall
 from p33_sidecar.store import keys
 from p33_sidecar.store.connect import server_ms
 from tests.service.world import VENUE, World
@@ -27,6 +28,21 @@ def _leap(monkeypatch: pytest.MonkeyPatch, by_ms: int) -> None:
     monkeypatch.setattr(clocks, "server_ms", lambda client: server_ms(client) + by_ms)
 
 
+def _taking(world: World, plan: str) -> str:
+    """Empty where both permits were taken, else why not."""
+    gate = Gate(world.redis_url, key=(), venue=VENUE, by="apply-1")
+    answer = gate.take(plan, "BTCUSDT", entry_ms=0, wait_ms=0)
+    gate.close()
+    return answer.named if isinstance(answer, Refused) else ""
+
+
+def _start(world: World) -> World:
+    """Another sidecar on the same database, as far as it looks back."""
+    again = World(world.redis_url)
+    recall(again.link, again.memory, again.clock)
+    return again
+
+
 def _events(world: World, kind: str) -> list[dict]:
     return [event for event in world.records(keys.EVENTS) if event["kind"] == kind]
 
@@ -41,10 +57,7 @@ def test_t13_open_permits_end_when_the_clock_was_set(allowed, monkeypatch: pytes
     (skew,), (ended,) = _events(world, "clock_skew"), _events(world, "withdrawal")
     assert skew["clock"] == "store" and abs(skew["by_ms"] - by_ms) < 60_000
     assert (ended["symbol"], ended["why"]) == ("BTCUSDT", "server clock set")
-    gate = Gate(world.redis_url, key=(), venue=VENUE, by="apply-1")
-    refused = gate.take(plan, "BTCUSDT", entry_ms=0, wait_ms=0)
-    gate.close()
-    assert isinstance(refused, Refused) and refused.named == "withdrawn"
+    assert _taking(world, plan) == "withdrawn"
     assert world.redis.exists(keys.governor_permit(plan))
 
 
@@ -64,3 +77,36 @@ def test_a_clock_that_goes_on_is_no_leap(allowed) -> None:
     for _ in range(20):
         world.poller.clocks.sync()
     assert not _events(world, "clock_skew") and world.redis.get(keys.open_permit("BTCUSDT")).startswith(plan)
+
+
+@pytest.mark.parametrize("life_ms", [HOUR_MS, 120_000, None])
+def test_t13_permit_that_outlives_its_time_ends_at_the_start(allowed, life_ms: int | None) -> None:
+    """What a clock set back while nobody looked makes of an open permit: it ends, once, and the symbol is free."""
+    world, plan = allowed
+    if life_ms is None:
+        world.redis.persist(keys.open_permit("BTCUSDT"))
+    else:
+        world.redis.pexpire(keys.open_permit("BTCUSDT"), life_ms)
+    for _ in range(2):
+        _start(world).close()
+    (ended,) = _events(world, "withdrawal")
+    assert (ended["symbol"], ended["why"]) == ("BTCUSDT", "outlives P33_PERMIT_TTL")
+    assert _taking(world, plan) == "withdrawn" and world.redis.exists(keys.governor_permit(plan))
+    assert world.ask() == "ALLOW 0.028"
+
+
+def test_a_permit_of_the_usual_life_outlasts_a_start(allowed) -> None:
+    """A restart alone withdraws nothing."""
+    world, plan = allowed
+    _start(world).close()
+    assert not _events(world, "withdrawal") and not _taking(world, plan)
+
+
+def test_a_permit_that_no_list_knows_ends_at_the_start_too(allowed) -> None:
+    """The list of ALLOWs is of another type: what is open is found by its own key."""
+    world, plan = allowed
+    world.redis.pexpire(keys.open_permit("BTCUSDT"), HOUR_MS)
+    world.redis.delete(keys.ISSUED)
+    world.redis.set(keys.ISSUED, "rubbish")
+    _start(world).close()
+    assert len(_events(world, "withdrawal")) == 1 and _taking(world, plan) == "withdrawn"

@@ -12,6 +12,8 @@ from tests.service.breaking import Breaking
 from tests.service.over_http import COOLING, PATIENT, POSITIONS, Floor, under
 from tests.service.world import PLANS
 
+HOUR_MS = 3_600_000
+
 # -- an answer for each -------------------------------------------------------------------------------------------
 
 
@@ -95,3 +97,15 @@ def test_i49_a_plan_of_five_minutes_ago_is_not_carried_out_after_a_restart(floor
     floor.restart().decide()
     assert floor.world.verdict(entry.plan.plan_id) == "plan_expired"
     assert floor.apply(entry) == "plan_expired" and floor.orders() == []
+
+
+def test_t13_a_permit_that_outlives_its_time_is_found_at_the_start(floor: Floor) -> None:
+    """Redis' clock was set back an hour while the sidecar was down: the permit is worthless, the next is not."""
+    floor.opened()
+    entry = floor.publish()
+    floor.world.decide()
+    for name in (keys.open_permit("BTCUSDT"), keys.permit(entry.plan.plan_id)):
+        floor.redis.pexpire(name, HOUR_MS)
+    floor.restart()
+    assert floor.apply(entry) == "withdrawn" and floor.orders() == []
+    assert floor.carry() == "SELL 0.028" and floor.accounts() == ("0.01", "0.01")

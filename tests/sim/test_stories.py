@@ -113,6 +113,14 @@ def test_t13_permit_issued_before_the_clock_went_back_lives_no_hour() -> None:
     assert played.events[:2] == ["clock_skew", "withdrawal"]
 
 
+def test_t13_permit_of_before_a_jump_that_nobody_saw_ends_at_the_start() -> None:
+    """The clock went back an hour while the sidecar was down: its successor ends what would be open until then."""
+    played = play("0s plan close-75 as P | decide | 1s clock -3600s | restart | take P | book | 2s poll | "
+                  "plan close-75 | decide")
+    assert played.takes == ["withdrawn"] and played.verdicts == ["ALLOW 0.028"] * 2
+    assert played.events == ["withdrawal"]
+
+
 def test_t13_order_of_a_wrong_hour_denies_for_no_hour_after_a_restart() -> None:
     """The order was told, and the sidecar restarted, while the clock was an hour ahead; then it was set right."""
     played = play("0s clock +3600s | poll | fill -0.010 | restart | book | 1s poll | clock -3600s | poll | book | "
