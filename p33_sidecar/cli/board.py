@@ -100,9 +100,10 @@ def _symbols_table(seen: Overview) -> Any:
     rows = [(s["symbol"], s["exchange_amt"] or "-", s["ledger_amt"] or "-",
              paper.cell(signed(Decimal(s["difference"])) if s["difference"] else "-",
                         paper.BAD if s["difference"] not in (None, "0") else ""),
-             age(s["snapshot_age_ms"]), age(s["last_order_age_ms"]), s["phase"],
-             s["plan_id"] or "-", paper.cell(", ".join(s["flags"]), paper.BAD)) for s in seen.symbols]
-    columns = ("symbol", "exchange", "ledger", "difference", "snapshot", "last order", "state", "permit", "flags")
+             age(s["snapshot_age_ms"]), age(s["last_order_age_ms"]),
+             f"{s['phase']} {s['plan_id'] or ''}".rstrip(), paper.cell(", ".join(s["flags"]), paper.BAD))
+            for s in seen.symbols]
+    columns = ("symbol", "exchange", "ledger", "off by", "seen", "last order", "state", "flags")
     if not rows:
         return paper.cell("No symbol is known yet.")
     return paper.table("Positions", columns, rows, right=columns[1:6])

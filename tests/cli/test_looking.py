@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from p33_sidecar.cli import paper
 from p33_sidecar.core.checks import CHECKS
 from p33_sidecar.rehearsal.server import EmbeddedServer
 from tests.cli.conftest import Answer, Tool, environment, take, world_of
-from tests.service.world import PLANS
+from tests.service.world import PLANS, World
 
 HOSTILE = "evil\x1b[31m\nFAKE LINE"
 
@@ -88,6 +89,20 @@ def test_watch_in_a_pipe_looks_again_and_again(ask: Tool) -> None:
     said = ask("watch", "--every", "5ms", "--count", "3")
     assert said.code == 0
     assert said.out.count("NOT READY") == 3
+
+
+@pytest.mark.parametrize("command", [("status", "--all"), ("watch", "--all", "--count", "1"), ("ledger", "show")])
+def test_on_eighty_columns_names_and_amounts_stay_whole(world: World, p33: Tool, monkeypatch: pytest.MonkeyPatch,
+                                                        command: tuple[str, ...]) -> None:
+    """Half a symbol, or half an amount, is another one: the other columns fold."""
+    monkeypatch.setattr(paper, "PIPE_WIDTH", 80)
+    world.exchange.amounts |= {"1000000MOGUSDT": "-1234567.5", "BTCUSDT": "0.05"}
+    for _ in range(2):
+        world.poll()
+        world.book()
+    said = p33(*command)
+    assert line_with(said, "1000000MOGUSDT", "-1234567.5") and line_with(said, "BTCUSDT", "0.038", "+0.012")
+    assert all(len(line) <= 80 for line in said.out.splitlines())
 
 
 # -- decisions --------------------------------------------------------------------------------------------------

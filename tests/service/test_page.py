@@ -11,6 +11,7 @@ import pytest
 from p33_sidecar.core.reasons import Reason
 from p33_sidecar.service import http
 from p33_sidecar.service.http import Health, routes, serve
+from p33_sidecar.service.memory import Verdict
 from p33_sidecar.service.status import status
 from tests.service.browser import CHROMIUM, Browser, Tab
 from tests.service.pictured import (
@@ -20,6 +21,7 @@ from tests.service.pictured import (
     StoppedClock,
     busy_memory,
     empty_memory,
+    hold,
     ready_memory,
 )
 from tests.tools import needed
@@ -249,3 +251,26 @@ def test_it_fits_the_screen_and_the_night(page, width, dark):
     ground = page.tab.run("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == dark
     assert struct.unpack(">II", page.tab.picture()[16:24]) == (width, 1600)
+
+
+WRAPPED = """[...document.querySelectorAll('.mono.whole')].filter((one) => {
+  const text = document.createRange();
+  text.selectNodeContents(one);
+  return one.textContent.length <= 20 && new Set([...text.getClientRects()].map((r) => r.top)).size > 1;
+}).map((one) => one.textContent)"""
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_a_symbol_is_never_broken_over_two_lines(page, width):
+    """On any screen the other columns make room, also for the longest names that the exchange has."""
+    page.memory = busy_memory()
+    hold(page.memory, "1000000MOGUSDT", "-1234567.5", "-1234567")
+    hold(page.memory, "LINKUSDT", "10.5", "10")
+    page.memory.verdicts.appendleft(Verdict(
+        NOW_MS, "f1a8d7f48713d5cf" * 4, "LINKUSDT", "FULL_CLOSE_PROPOSED", False, "reconcile_required_qty_mismatch",
+        "", 1))
+    page.tab.screen(width=width)
+    page.open()
+    assert page.tab.run("document.querySelectorAll('.mono.whole').length") >= 10
+    assert page.tab.run(WRAPPED) == []
+    assert page.tab.run("document.documentElement.scrollWidth") == width
