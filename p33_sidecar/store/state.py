@@ -192,18 +192,22 @@ def phase_of(state: State, *, policy: Policy, now_ms: int, amt: Decimal | None,
              rev: int | None) -> tuple[Phase, int, int]:
     """(phase, when it ends by itself, when it ended by time alone or 0) of the symbol (contract, chapter 2).
 
-    What cannot be read counts as outstanding: an ALLOW that may be open, a taking that may be going on.
+    What cannot be read counts as outstanding: an ALLOW that may be open, a taking that may be going on. So does an open
+    ALLOW that is not the last one noted: the note goes with it or later, never before, unless somebody removed it.
     """
     issued = read_issued(state.issued)
+    noted = f"{issued.plan_id} {issued.nonce}" if issued else ""
+    if (state.issued and not issued) or state.open not in ("", noted, UNREADABLE):
+        return Phase.OPEN, now_ms + policy.permit_ttl_ms, 0
     if issued is None:
-        return (Phase.OPEN, now_ms + policy.permit_ttl_ms, 0) if state.issued else (Phase.FREE, 0, 0)
+        return Phase.FREE, 0, 0
     nonce, _, rest = state.taken.partition(" ")
     if nonce in (issued.nonce, UNREADABLE):
         taken_ms = _taken_ms(rest, issued, now_ms)
         ends = taken_ms + policy.permit_ttl_ms + policy.cooldown_ms
         return (Phase.TAKEN, ends, 0) if now_ms < ends else (Phase.FREE, 0, ends)
     same_facts = amt is not None and text(amt) == issued.amt and str(rev) == issued.rev
-    still_open = state.open in (f"{issued.plan_id} {issued.nonce}", UNREADABLE) and now_ms < issued.expires_ms
+    still_open = state.open in (noted, UNREADABLE) and now_ms < issued.expires_ms
     return (Phase.OPEN, issued.expires_ms, 0) if still_open and same_facts else (Phase.FREE, 0, 0)
 
 

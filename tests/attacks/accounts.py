@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from p33_sidecar.rehearsal.plan_source import plan_of
-from p33_sidecar.store import keys, rights
+from p33_sidecar.rehearsal.plan_source import Plan, plan_of
+from p33_sidecar.store import keys
 from p33_sidecar.store.books import BookStore
 from p33_sidecar.store.state import book_fields, mark_after, view_of
 from tests.attacks.scene import HELD, PASSING, Scene
@@ -142,33 +142,93 @@ def plan_mark(scene: Scene, user: str) -> str:
 
 
 def free_symbol(scene: Scene, user: str) -> str:
-    """The note of an open ALLOW deleted: another plan is allowed, and the first one's permit is worth nothing."""
+    """The note of an open ALLOW deleted: it is open all the same, so another plan is denied, and its own order goes."""
     symbol = scene.fresh()
-    first = scene.publish(symbol, granted=False)
-    scene.until("a verdict", lambda: scene.decisions(first))
-    scene.client(user).hdel(keys.ISSUED, symbol)
-    scene.judged(symbol, until="executed")
-    scene.client(rights.GOVERNOR).set(keys.governor_permit(first.plan_id), '{"granted":true}', px=60_000)
-    assert scene.said(first) != "executed"
-    return "one order all the same: only the newest ALLOW is open"
+    with scene.orders_stopped():
+        first = _allowed(scene, symbol)
+        scene.client(user).hdel(keys.ISSUED, symbol)
+        said = _outstanding(scene, symbol)
+    assert scene.said(first) == "executed"
+    return f"`{said}`"
+
+
+def replace_open(scene: Scene, user: str) -> str:
+    """The note of an open ALLOW deleted, and that it is open: another plan is allowed, and the first one's permit is
+    worth nothing."""
+    symbol = scene.fresh()
+    with scene.orders_stopped():
+        first = _allowed(scene, symbol)
+        _forgotten(scene, user, symbol)
+        second = _allowed(scene, symbol)
+    assert scene.said(second) == "executed"
+    return f"one order all the same: to the first plan `{scene.said(first)}`"
 
 
 def free_taken(scene: Scene, user: str) -> str:
-    """The note of a taken ALLOW deleted while nobody knows what became of its order: another plan is judged on the same
-    position. Each order has its verdict, and both are reduce-only: together they close at most the position."""
-    symbol, first = scene.fresh(), None
+    """The note of a taken ALLOW deleted while nobody knows what became of its order: what says that it was open stands
+    until its permit's end."""
+    symbol, first = _sought(scene)
+    scene.client(user).hdel(keys.ISSUED, symbol)
+    said = _outstanding(scene, symbol)
+    assert not scene.results(first)
+    return f"`{said}`"
+
+
+def replace_taken(scene: Scene, user: str) -> str:
+    """The note of a taken ALLOW deleted, and that it was open, while nobody knows what became of its order: another
+    plan is judged on the same position. Each order has its verdict, and both are reduce-only: together they close at
+    most the position."""
+    symbol, first = _sought(scene)
+    _forgotten(scene, user, symbol)
+    plan, said = scene.judged(symbol, until="executed")
+    assert not scene.results(first)
+    return f"**{said}** on a verdict of its own: {scene.finding('irreproducible_verdict', of=plan.plan_id)}"
+
+
+def _judged(scene: Scene, symbol: str) -> tuple[Plan, str]:
+    """A plan and the gate's word on it, whether or not the Apply Layer runs."""
+    plan = scene.publish(symbol)
+    scene.until("a verdict", lambda: scene.decisions(plan))
+    decision = scene.decisions(plan)[-1]
+    return plan, decision["reason"] or decision["outcome"]
+
+
+def _allowed(scene: Scene, symbol: str) -> Plan:
+    """A plan that the gate allows, once it can."""
+    plan, said = _judged(scene, symbol)
+    while said != "ALLOW":
+        assert said in PASSING
+        plan, said = _judged(scene, symbol)
+    return plan
+
+
+def _outstanding(scene: Scene, symbol: str) -> str:
+    """What the gate says to another plan, once nothing else keeps it from an ALLOW."""
+    _, said = _judged(scene, symbol)
+    while said != "permit_outstanding":
+        assert said in PASSING
+        _, said = _judged(scene, symbol)
+    return said
+
+
+def _sought(scene: Scene) -> tuple[str, Plan]:
+    """A symbol whose ALLOW is taken, and its plan, whose order is sought since its answer was lost."""
+    symbol, plan = scene.fresh(), None
     scene.exchange.fault("http_503_a", "POST order", times=1)
-    while first is None or scene.results(first):
-        first = scene.publish(symbol)
-        scene.until("it is taken", lambda plan=first: scene.taken(plan) or scene.results(plan))
+    while plan is None or scene.results(plan):
+        plan = scene.publish(symbol)
+        scene.until("it is taken", lambda plan=plan: scene.taken(plan) or scene.results(plan))
     scene.until("its order's answer is lost, and it is sought",
                 lambda: not scene.exchange.app.faults.listed() and scene.samples()[SOUGHT] > 0)
-    plan = scene.publish(symbol)
-    assert scene.said(plan) in PASSING
-    scene.client(user).hdel(keys.ISSUED, symbol)
-    scene.judged(symbol, until="executed")
-    assert not scene.results(first)
-    return "**executed** on a verdict of its own, while the first one's order is sought: P33OrderUnknown"
+    assert scene.said(scene.publish(symbol)) in PASSING
+    return symbol, plan
+
+
+def _forgotten(scene: Scene, user: str, symbol: str) -> None:
+    """Nothing of the symbol's own says any more that an ALLOW was issued for it."""
+    attacker = scene.client(user)
+    attacker.hdel(keys.ISSUED, symbol)
+    attacker.delete(keys.open_permit(symbol))
 
 
 def trim_results(scene: Scene, user: str) -> str:

@@ -76,6 +76,7 @@ class Scene:
 
     def __exit__(self, *_: object) -> None:
         self.sidecar.thaw()
+        self.apply.thaw()
         self.programs.stop()
         self.exchange.stop()
         self.deployed.server.stop()
@@ -99,6 +100,13 @@ class Scene:
             self.sidecar.thaw()
             polls = self.polls()
             self.until("the gate polls again", lambda: self.polls() > polls)
+
+    @contextmanager
+    def orders_stopped(self) -> Iterator[None]:
+        """The Apply Layer does nothing meanwhile: what is allowed stays open."""
+        self.apply.freeze()
+        yield
+        self.apply.thaw()
 
     # -- honest moves -----------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ S, A, P, O, G = USERS = (rights.SIDECAR, rights.APPLY, rights.PIPELINE, rights.O
 REFUSED = "–"
 PERMIT, OPEN, TAKEN, THEIRS = "quantum:permit:p33:x", "quantum:p33:open:X", "quantum:p33:taken:x", "quantum:permit:x"
 LEDGER, BOOK, SNAPSHOT = "quantum:position:ledger:X", "quantum:p33:book:X", "quantum:position:snapshot:X"
+ISSUED = "quantum:p33:issued"
 SHOWN = {RESULTS: "quantum:apply.result", PLANS: "quantum:apply.plan"}
 
 
@@ -81,8 +82,10 @@ ATTEMPTS = (
     Attempt(("DEL quantum:reconcile:hold:X", "SET quantum:reconcile:hold:X v PX 1",
              "RENAME quantum:reconcile:hold:X y"), does="A hold lifted."),
     Attempt(("SET quantum:p33:plan:x v",), (S, O), accounts.plan_mark),
-    Attempt(("HDEL quantum:p33:issued X",), (S, O), accounts.free_symbol),
-    Attempt(("HDEL quantum:p33:issued X",), (S, O), accounts.free_taken),
+    Attempt((f"HDEL {ISSUED} X",), (S, O), accounts.free_symbol),
+    Attempt((f"HDEL {ISSUED} X", f"DEL {OPEN}"), (S, O), accounts.replace_open),
+    Attempt((f"HDEL {ISSUED} X",), (S, O), accounts.free_taken),
+    Attempt((f"HDEL {ISSUED} X", f"DEL {OPEN}"), (S, O), accounts.replace_taken),
     Attempt(("SET quantum:p33:venue v",), (S,), permits.gates_venue),
     Attempt(("EVAL return(1) 0", "FUNCTION FLUSH", "FCALL f 0", "SCRIPT FLUSH", "CONFIG SET appendonly no",
              "ACL SETUSER x on", "FLUSHALL", "RESTORE y 0 v", "REPLICAOF no one"),
@@ -167,10 +170,9 @@ rule in `deployment/prometheus/p33.rules.yml`, `audit` for a finding of `p33-aud
 What went through, in words: whoever has the gate's or the operator's password can rewrite the facts that a verdict
 rests on (the book, and which ALLOW a symbol waits for; the gate's also snapshots and which permit is open), and the
 gate then signs in good faith. The order is a close of at most the position, since every order is reduce-only. False
-facts are named by the audit. That a symbol was freed while its order is under way is not: what tells of it is the alert
-on an order that is sought, where its outcome is unknown. The Apply Layer's password can make a plan count as not taken
-yet, so that the gate judges it again. None of them can sign. An operator's plan, and a halt that the operator lifts,
-are their rights.
+facts are named by the audit, also that a symbol was free while its order was under way. The Apply Layer's password can
+make a plan count as not taken yet, so that the gate judges it again. None of them can sign. An operator's plan, and a
+halt that the operator lifts, are their rights.
 
 What is not tried here: the signing key and the exchange keys, which open what they open
 ([handbook](P3_3_POSITION_STATE_BRAIN.md#who-can-do-what)), and attempts that only stop orders (deleting permits,

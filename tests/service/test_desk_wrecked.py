@@ -107,6 +107,22 @@ def test_wrecked_taken_key_of_the_open_permit_counts_as_taken(two: World) -> Non
     assert two.ask() == "permit_outstanding"
 
 
+@pytest.mark.parametrize("forget", [
+    lambda r: r.hdel(keys.ISSUED, "BTCUSDT"), lambda r: r.hset(keys.ISSUED, "BTCUSDT", "p0 n0nce 1 2 0.038 1"),
+], ids=["removed", "another's"])
+@pytest.mark.parametrize("taken", [False, True], ids=["open", "taken"])
+def test_allow_whose_note_is_gone_stays_outstanding(two: World, forget: Callable[[redis.Redis], object],
+                                                    taken: bool) -> None:
+    """No step of ours removes the note of the last ALLOW and leaves that it is open."""
+    assert two.ask(plan_id="p1") == "ALLOW 0.028"
+    if taken:
+        two.redis.set(keys.taken("p1"), f"{two.permit('p1')['nonce']} t0ken", px=keys.TAKEN_TTL_MS)
+    forget(two.redis)
+    assert two.ask() == "permit_outstanding"
+    two.redis.delete(keys.open_permit("BTCUSDT"))
+    assert two.ask() == "ALLOW 0.028"
+
+
 def test_wrecked_mark_is_replaced_by_the_denial_and_the_plan_may_come_again(two: World) -> None:
     """What was remembered of the plan is lost, so it is denied once, by name; published again it is judged afresh."""
     _list(two.redis, keys.plan("p1"))
