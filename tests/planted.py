@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from urllib.parse import quote
+
+import pyarrow.parquet
 
 from p33_sidecar.settings import SETTINGS, Setting
 
@@ -47,3 +52,19 @@ WORDS = {form for name, secret in SECRETS.items() for form in forms(secret)} | {
 def found_in(text: str) -> set[str]:
     """The secrets that a text carries."""
     return {word for word in WORDS if word in text}
+
+
+def read_all(folder: Path) -> dict[str, str]:
+    """Every file below a folder by its name there, as text: tables row by row, databases as they would be dumped."""
+    return {str(path.relative_to(folder)): _read(path) for path in folder.rglob("*")
+            if path.is_file() and path.stat().st_size}
+
+
+def _read(path: Path) -> str:
+    raw = path.read_bytes()
+    if path.suffix == ".parquet":
+        return str(pyarrow.parquet.ParquetFile(path).read().to_pylist())
+    if raw.startswith(b"SQLite format 3"):
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            return "\n".join(database.iterdump())
+    return raw.decode(errors="replace")

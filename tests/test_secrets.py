@@ -1,5 +1,6 @@
-"""No secret comes out: not in logs of either format, metrics, page, status, the tool, the pipeline and its archive,
-exceptions, or anything in Redis. The demo's own run is searched in test_demo.py.
+"""No secret comes out: not in logs of either format, metrics, page, status, the tool, the pipeline with its archive,
+its reports and what Dagster keeps of runs, exceptions, or anything in Redis. The demo's own run is searched in
+test_demo.py.
 
 Every secret setting holds a text that is found nowhere else; then everything that leaves the programs is searched for
 it, also as URLs, JSON and Base64 would write it.
@@ -12,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 import redis
 
@@ -22,7 +22,7 @@ from p33_sidecar.settings import SETTINGS, load
 from tests.cli.conftest import Tool
 from tests.contract.client import Outsider, until
 from tests.contract.conftest import House
-from tests.planted import BY_URL, PASSWORD, SECRETS, found_in
+from tests.planted import BY_URL, PASSWORD, SECRETS, found_in, read_all
 
 
 class Locked(House):
@@ -68,7 +68,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Locked, di
         said |= _audited(house)
         said["redis"] = _everything(house)
         house.server.kill()
-        said |= _piped(house, "p33_pipeline.audit_command", "after", codes={2})
+        said |= _piped(house, "after", "p33_pipeline.audit_command", "--last", "1h", "--json", codes={2})
         until("both noticed", lambda: all("failing" in process.log.read_text() for process in house.running))
         said |= {f"{process.name} log": process.log.read_text() for process in house.running}
         yield house, said
@@ -90,23 +90,21 @@ def _told(house: Locked) -> dict[str, str]:
 
 
 def _audited(house: Locked) -> dict[str, str]:
-    """The pipeline's two commands, with notes on breaks in a file and in a database that cannot be reached; and all
-    that they left in the archive."""
-    said = _piped(house, "p33_pipeline.audit_command", "audit", codes={0, 1}, P33_REGISTRY_URL="")
-    said |= _piped(house, "p33_pipeline.review.command", "review", codes={0, 1}, P33_REGISTRY_URL="")
-    said |= _piped(house, "p33_pipeline.audit_command", "notes away", codes={2})
-    for path in (house.folder / "history").rglob("*"):
-        if path.is_file() and path.stat().st_size:
-            table = path.suffix == ".parquet"
-            said[f"archive: {path.name}"] = str(pyarrow.parquet.ParquetFile(path).read().to_pylist()) if table else (
-                path.read_bytes().decode(errors="replace"))
-    return said
+    """The pipeline's two commands, with notes on breaks in a file, and its Dagster runs with notes in a database that
+    cannot be reached; and all that they left: archive, reports, the instance with its events."""
+    history, said = str(house.folder / "history"), {}
+    for name, module in (("audit", "p33_pipeline.audit_command"), ("review", "p33_pipeline.review.command")):
+        said |= _piped(house, name, module, "--last", "1h", "--json", codes={0, 1}, P33_REGISTRY_URL="")
+    said |= _piped(house, "notes away", "p33_pipeline.audit_command", "--last", "1h", "--json", codes={2})
+    said |= _piped(house, "runs", "p33_pipeline.closing", history, str(house.folder / "dagster"), codes={1})
+    return said | {f"{folder}: {name}": text for folder in ("history", "dagster")
+                   for name, text in read_all(house.folder / folder).items()}
 
 
-def _piped(house: Locked, module: str, name: str, *, codes: set[int], **more: str) -> dict[str, str]:
-    done = subprocess.run([sys.executable, "-m", module, "--last", "1h", "--json"], capture_output=True, text=True,
-                          env=house.environment(P33_HISTORY_URL=str(house.folder / "history"), **more), check=False,
-                          timeout=300, stdin=subprocess.DEVNULL)
+def _piped(house: Locked, name: str, module: str, *args: str, codes: set[int], **more: str) -> dict[str, str]:
+    done = subprocess.run([sys.executable, "-m", module, *args], capture_output=True, text=True, check=False,
+                          env=house.environment(P33_HISTORY_URL=str(house.folder / "history"), **more), timeout=300,
+                          stdin=subprocess.DEVNULL)
     assert done.returncode in codes, (name, done)
     return {name: done.stdout + done.stderr}
 
@@ -127,7 +125,8 @@ def test_something_was_said(lived: tuple[Locked, dict[str, str]]) -> None:
     assert {name for name, text in said.items() if not text} == set()
     assert "permit_total" in said["/metrics"] and "BTCUSDT" in said["redis"] and '"event"' in said["p33-apply log"]
     assert "0.028" in said["explain a-plan"]
-    assert '"verdicts"' in said["audit"] and sum(name.startswith("archive: ") for name in said) > 5
+    assert '"verdicts"' in said["audit"] and sum(name.startswith("history: ") for name in said) > 5
+    assert any("STEP_FAILURE" in text for name, text in said.items() if name.startswith("dagster: "))
 
 
 def test_no_secret_in_anything_that_came_out(lived: tuple[Locked, dict[str, str]]) -> None:

@@ -142,7 +142,7 @@ class Stack:
             self.environment(P33_INSTANCE=f"apply-{number + 1}", APPLY_METRICS_PORT=str(self.apply_ports[-1]))))
 
     def _process(self, name: str, module: str, env: Mapping[str, str], *args: str) -> Process:
-        process = Process(name, [sys.executable, "-m", module, *args], env={**_inherited(), **env},
+        process = Process(name, [sys.executable, "-m", module, *args], env={**inherited(), **env},
                           log=self.directory / f"{name}.log", reaper=self._reaper)
         self._undo.append(process.stop)
         return process.start()
@@ -255,7 +255,7 @@ def _says_ready(client: httpx.Client, url: str) -> bool:
         return False
 
 
-def _inherited() -> dict[str, str]:
+def inherited() -> dict[str, str]:
     """Our environment less every setting of p33: the stack must not be aimed by what happens to be exported."""
     from p33_sidecar.settings import SETTINGS
 

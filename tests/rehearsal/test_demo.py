@@ -6,15 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.planted import SECRETS, found_in
+from p33_sidecar.rehearsal.exchange.sim import REHEARSAL_SECRET
+from tests.planted import SECRETS, found_in, read_all
 
 
-def test_every_scene_of_the_demo_is_right() -> None:
-    """The whole run as a process, its summary read by a program. What is exported beside it aims it nowhere, and no
-    secret of that comes out."""
-    demo = [sys.executable, "-m", "p33_sidecar.rehearsal.demo", "--json", "--untimed"]
-    done = subprocess.run(demo, capture_output=True, text=True, timeout=180, check=False, env=os.environ | SECRETS)
+def test_every_scene_of_the_demo_is_right(tmp_path: Path) -> None:
+    """The whole run as a process, with the audit at its end, its summary read by a program. What is exported beside it
+    aims it nowhere, and no secret of that comes out: not in what it says, not in what it leaves."""
+    demo = [sys.executable, "-m", "p33_sidecar.rehearsal.demo", "--json", "--untimed", "--audit"]
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=400, check=False, env=os.environ | SECRETS,
+                          cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert json.loads(done.stdout)
-    assert found_in(done.stdout + done.stderr) == set()
+    left = read_all(tmp_path)
+    assert any(name.endswith(".html") for name in left) and any(name.endswith(".db") for name in left)
+    texts = {"said": done.stdout + done.stderr} | left
+    assert {name for name, text in texts.items() if found_in(text) or REHEARSAL_SECRET in text} == set()

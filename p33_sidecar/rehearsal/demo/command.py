@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from p33_sidecar.rehearsal.demo.table import Teller, teller
 from p33_sidecar.rehearsal.plan_source import Planner
 from p33_sidecar.rehearsal.processes import ProcessFailed
 from p33_sidecar.rehearsal.server import ServerMissing
-from p33_sidecar.rehearsal.stack import PAGE_PORT, Stack
+from p33_sidecar.rehearsal.stack import PAGE_PORT, Stack, inherited
 
 WRONG, UNAVAILABLE, INTERRUPTED, TERMINATED = 1, 69, 130, 143
 
@@ -131,7 +130,7 @@ def _audited(stack: Stack, tell: Teller) -> bool:
     tell.say("archiving and auditing what just happened, as a Dagster run")
     history = Path("history") / f"demo-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     done = subprocess.run([sys.executable, "-m", "p33_pipeline.closing", str(history.absolute()), ".dagster"],
-                          env={**os.environ, **stack.environment()}, capture_output=True, text=True, check=False)
+                          env={**inherited(), **stack.environment()}, capture_output=True, text=True, check=False)
     tell.say((done.stdout if done.returncode == 0 else f"the audit failed: {done.stderr[-600:]}").strip())
     return done.returncode == 0
 
