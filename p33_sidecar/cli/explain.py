@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from ..core.checks import not_halted
 from ..core.reasons import Reason
 from ..core.record import Record, facts_of, policy_of
 from ..store import keys
@@ -13,12 +14,14 @@ from ..store.reading import Logged, Reading, entry_ms
 from . import paper
 from .differ import Flip, Step, flips, path_to_allow
 from .fate import Fate, fate_of
+from .halted import Halt, halts_behind
 from .session import Session
 from .units import age, moment, plain, seen
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """One verdict, as `--json` shows it. `differ` is the way to the ALLOW, `margins` the ways out of it."""
+    """One verdict, as `--json` shows it. `differ` is the way to the ALLOW, `margins` the ways out of it, `halts` what
+    kill switches stood."""
 
     entry_id: str
     record: Any
@@ -26,6 +29,7 @@ class Explained(msgspec.Struct, frozen=True):
     margins: list[Flip]
     fate: Fate | None
     problem: str = ""
+    halts: list[Halt] = []
 
 
 def explain(session: Session, plan_id: str, *, as_json: bool) -> int:
@@ -51,13 +55,15 @@ def _explained(reading: Reading, entry: Logged, now_ms: int) -> Explained:
     if record is None:
         return Explained(entry.entry_id, entry.raw, [], [], None, "the record cannot be read")
     raw, fate = msgspec.Raw(entry.raw.encode()), fate_of(reading, record, now_ms)
+    was_halted = any(finding.name == not_halted.__name__ and not finding.ok for finding in record.checks)
+    halts = halts_behind(reading, record.symbol, entry_ms(entry.entry_id)) if was_halted else []
     try:
         facts, policy = facts_of(record), policy_of(record)
         denied = record.outcome != "ALLOW"
         return Explained(entry.entry_id, raw, path_to_allow(facts, policy) if denied else [],
-                         [] if denied else flips(facts, policy), fate)
+                         [] if denied else flips(facts, policy), fate, halts=halts)
     except (ValueError, ArithmeticError, KeyError) as error:
-        return Explained(entry.entry_id, raw, [], [], fate, f"the decision cannot be taken again: {error}")
+        return Explained(entry.entry_id, raw, [], [], fate, f"the decision cannot be taken again: {error}", halts)
 
 
 def _unknown(reading: Reading, plan_id: str, *, as_json: bool) -> int:
@@ -88,13 +94,15 @@ def _drawn(entry: Logged, told: Explained, *, number: int, of: int, now_ms: int)
     if record is None:
         return paper.cell(f"{entry.entry_id}: {told.problem}", paper.BAD)
     problem = paper.cell(told.problem, paper.BAD) if told.problem else None
-    return paper.page(_headline(record, number, of, now_ms), _checks(record), problem, _differ(told), _fate(told.fate))
+    headline = _headline(record, told.halts, number, of, now_ms)
+    return paper.page(headline, _checks(record), problem, _differ(told), _fate(told.fate))
 
 
-def _headline(record: Record, number: int, of: int, now_ms: int) -> Any:
+def _headline(record: Record, halts: list[Halt], number: int, of: int, now_ms: int) -> Any:
     allowed = record.outcome == "ALLOW"
     verdict = f"ALLOW {record.safe_close_qty} {record.symbol}" if allowed else f"DENY {record.reason}"
     rows = [(paper.cell(verdict, paper.GOOD if allowed else paper.BAD), _meaning(record)),
+            *(("halted", halt.words) for halt in halts),
             ("plan", f"{record.plan_id}: {plain(record.plan.get('action', ''))} of {record.symbol}, "
                      f"entry {record.stream_id}" + (f", verdict {number} of {of}" if of > 1 else "")),
             ("decided", f"{moment(record.times.decided_ms)}, {age(now_ms - record.times.decided_ms)} ago, "

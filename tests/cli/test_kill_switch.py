@@ -7,6 +7,7 @@ import time
 import pytest
 import redis
 
+from p33_sidecar.cli.halted import standing
 from p33_sidecar.service.clerk import HALTS_EVERY_MS
 from p33_sidecar.service.metrics import Metrics
 from p33_sidecar.service.status import status
@@ -54,6 +55,50 @@ def test_who_why_and_until_when_is_seen_everywhere(world: World, p33: Tool) -> N
     assert "moved by hand" in p33("status").out
     metrics = Metrics(world.memory, world.clock, version="1", policy_hash="a", loosened=False).render().decode()
     assert "p33_halted_symbols 1.0" in metrics and "p33_halted 0.0" in metrics
+
+
+def test_a_denial_says_who_had_halted_also_when_that_is_over(world: World, p33: Tool) -> None:
+    """From the journal, each with why and until when; a switch of another symbol is none of it."""
+    p33("halt", "ETHUSDT", "--reason", "elsewhere")
+    p33("halt", "--reason", "an old one"), p33("resume")
+    p33("halt", "BTCUSDT", "--reason", "moved by hand", "--for", "30m"), p33("halt", "--reason", "night")
+    assert world.ask(plan_id="p1") == "halted"
+    p33("resume"), p33("resume", "BTCUSDT")
+    assert world.ask(plan_id="p2") == "ALLOW 0.028"
+    everything, symbol = p33("explain", "p1", "--json").json["verdicts"][0]["halts"]
+    assert (everything["symbol"], everything["reason"], everything["until_ms"]) == (None, "night", None)
+    assert (symbol["symbol"], symbol["reason"]) == ("BTCUSDT", "moved by hand")
+    assert symbol["until_ms"] - symbol["since_ms"] == 1_800_000
+    said = " ".join(p33("explain", "p1").out.split())
+    assert all(word in said for word in (f"by {symbol['by']}", "moved by hand", "night", "somebody resumes"))
+    assert p33("explain", "p2", "--json").json["verdicts"][0]["halts"] == []
+
+
+def test_a_denial_names_a_switch_that_was_set_by_hand(world: World, p33: Tool) -> None:
+    """Once it is journalled, which is after the first denials."""
+    world.redis.set(keys.halt("BTCUSDT"), "1")
+    assert world.ask(plan_id="p1") == "halted"
+    assert p33("explain", "p1", "--json").json["verdicts"][0]["halts"] == []
+    look(world)
+    (halt,) = p33("explain", "p1", "--json").json["verdicts"][0]["halts"]
+    assert (halt["symbol"], halt["by"], halt["reason"]) == ("BTCUSDT", "unknown", "set by hand to '1'")
+
+
+@pytest.mark.parametrize(("events_seen", "reasons"), [
+    ([(9, "halt", None, {"reason": "a", "until_ms": 8_999})], []),
+    ([(9, "halt", None, {"reason": "a", "until_ms": 9_000})], ["a"]),
+    ([(9, "halt", None, {"reason": "a"}), (10_000, "resume", None, {})], ["a"]),
+    ([(9, "halt", None, {"reason": "a"}), (9_999, "resume", None, {})], []),
+    ([(9, "halt", "X", {"reason": "a"}), (9_999, "resume", None, {})], ["a"]),
+    ([(9, "halt", "Y", {"reason": "a"}), (10, "tampering", "X", {})], []),
+    ([(9, "halt", "X", {"reason": "a"}), (10_001, "halt", None, {"reason": "b", "by": "unknown"})], ["a"]),
+    ([(10_001, "halt", None, {"reason": "b", "by": "ada"})], []),
+    ([(10_001, "halt", None, {"reason": "b", "by": "unknown"})], ["b"]),
+])
+def test_what_stood_at_a_moment(events_seen: list[tuple], reasons: list[str]) -> None:
+    """At 10,000 ms, for symbol X."""
+    told = [(at_ms, {"kind": kind, "symbol": of, "at_ms": at_ms} | more) for at_ms, kind, of, more in events_seen]
+    assert [halt.reason for halt in standing(told, "X", 10_000)] == reasons
 
 
 def test_began_and_ended_are_lines_of_the_log(world: World, p33: Tool, caplog: pytest.LogCaptureFixture) -> None:
