@@ -11,6 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from p33_pipeline.archive.everything import note_until
+from p33_pipeline.audit.audit import audit
+from p33_pipeline.audit.flow import SETTLED_MS
+from p33_pipeline.audit.scope import open_scope, rows
+from p33_pipeline.history import History, place_at
+from p33_sidecar.core.model import Policy
 from p33_sidecar.rehearsal.plan_source import plan_of
 from p33_sidecar.rehearsal.stack import Stack
 from p33_sidecar.store import canary, keys
@@ -79,6 +85,25 @@ def _metric(stack: Stack) -> str:
     import httpx
     text = httpx.get(f"{stack.page_url}/metrics", timeout=30, trust_env=False).text
     return next(line.split()[1] for line in text.splitlines() if line.startswith("p33_canary_last_ok"))
+
+
+def test_the_auditor_finds_nothing_wrong_with_a_canary(stack: Stack, tmp_path: Path) -> None:
+    """A denied plan and its refusal are archived and judged like any other, also once nothing of them can be on its way
+    any more."""
+    plan_id = json.loads(run(stack, "proof", "--canary", "--json").stdout)["canary"]["plan_id"]
+    audited = subprocess.run([sys.executable, "-m", "p33_pipeline.audit_command", "--last", "1h", "--json"],
+                             env=environment(stack, P33_HISTORY_URL=str(tmp_path)), capture_output=True, text=True,
+                             timeout=2 * PATIENCE_S, check=False, stdin=subprocess.DEVNULL)
+    assert audited.returncode in (0, 1), audited.stderr
+    said, history = json.loads(audited.stdout), History(place_at(str(tmp_path)))
+    note_until(history, said["to_ms"] + 2 * SETTLED_MS)
+    span = {"from_ms": said["from_ms"], "to_ms": said["to_ms"] + SETTLED_MS, "policy": Policy()}
+    scope = open_scope(history, **span)
+    assert all(rows(scope, f"SELECT 1 FROM {table} WHERE plan_id = $plan_id", plan_id=plan_id)
+               for table in ("plans", "decisions", "results"))
+    judged = audit(history, **span)
+    assert judged.counts["verdicts"] and audited.stdout.count(plan_id) == 0
+    assert [found for found in judged.flow if found.plan_id == plan_id] == []
 
 
 def test_a_pair_that_was_taken_is_accounted_for(stack: Stack) -> None:
