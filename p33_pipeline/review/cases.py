@@ -2,16 +2,19 @@
 
 Read off the archive's columns; where those are not plain (an older archive, a text written in an unusual way), off the
 archived record itself. Quantities are DECIMAL(38,18) and never a float; ages are milliseconds; null is "not known", as
-None is in the core. What a judged threshold or a thinned poll can change is kept apart from what it cannot (`sound`,
-`trusted`, `waiting`). A record that cannot be read is no case.
+None is in the core. What a judged threshold or a thinned poll can change is kept apart from what it cannot (`sound`).
+A case is numbered by its entry of the stream: `entry_ms` and `seq`. A record that cannot be read is no case.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from p33_pipeline.audit.rules import CONDITIONS, prepare, read_sql
-from p33_pipeline.audit.scope import Scope, rows
+from p33_pipeline.audit.scope import Scope, register
 from p33_sidecar.core.actions import FRACTIONS
 from p33_sidecar.core.checks import CHECKS
 from p33_sidecar.core.reasons import Reason
@@ -35,60 +38,62 @@ _SHAPE: Final = """{
     "times": {"decided_ms": "BIGINT"}}"""
 
 
-def make_cases(scope: Scope) -> None:
-    """Make the table `cases`: one row for each verdict of the range."""
+def read_cases(scope: Scope) -> pa.Table:
+    """One row for each verdict of the range, in no order."""
     prepare(scope)
     inside = f"at_ms >= {int(scope.from_ms)} AND at_ms < {int(scope.to_ms)}"
-    scope.db.execute(f"""
-        CREATE OR REPLACE TEMP TABLE cases AS SELECT * FROM ({_columns_sql('decisions')})
-        WHERE plain IS DISTINCT FROM true OR ({inside})""")  # noqa: S608 - names and integers of ours
-    scope.db.execute("CREATE OR REPLACE TEMP TABLE unread AS SELECT id FROM cases WHERE plain IS DISTINCT FROM true")
-    scope.db.execute("DELETE FROM cases WHERE plain IS DISTINCT FROM true")
-    if rows(scope, "SELECT count(*) AS n FROM unread")[0]["n"]:
-        left = "(SELECT id, raw FROM decisions SEMI JOIN unread USING (id))"
-        scope.db.execute(f"""
-            INSERT INTO cases BY NAME SELECT * FROM ({recorded_cases_sql(left)}) WHERE {inside}
-            """)  # noqa: S608 - names and integers of ours
+    read = scope.db.sql(f"""
+        SELECT * FROM ({_columns_sql('decisions')})
+        WHERE plain IS DISTINCT FROM true OR ({inside})""").to_arrow_table()  # noqa: S608 - names and integers of ours
+    plain = pc.fill_null(read["plain"], False)
+    found = read.drop_columns(["plain"])
+    if pc.all(plain).as_py() is not False:
+        return found
+    register(scope, "unread", found.filter(pc.invert(plain)).select(["entry_ms", "seq"]))
+    left = ('(SELECT epoch_ms("at") AS entry_ms, d.seq AS seq, raw FROM decisions d '
+            'SEMI JOIN unread u ON u.entry_ms = epoch_ms("at") AND u.seq = d.seq)')
+    again = scope.db.sql(f"SELECT * FROM ({recorded_cases_sql(left)}) WHERE {inside}").to_arrow_table()  # noqa: S608
+    return pa.concat_tables([found.filter(plain), again.select(found.column_names).cast(found.schema)])
 
 
 def _columns_sql(source: str) -> str:
     """SELECT: one case for each row of `source`, a relation with the archive's columns of decisions, and `plain`."""
     standing = {*FIXED, "action_matches_steps"}
-    fails = " OR ".join(f"coalesce({condition}, false)" for name, condition, _ in CONDITIONS if name in standing)
+    fails = " OR ".join(f"({condition})" for name, condition, _ in CONDITIONS if name in standing)
     return f"""
-        SELECT id, plan_id, symbol, decided_ms AS at_ms, outcome AS was, reason AS was_reason, policy_hash,
-            NOT ({fails}) AND reason IS DISTINCT FROM '{Reason.EVALUATION_ERROR}' AS sound,
+        SELECT at_ms AS entry_ms, seq, symbol, decided_ms AS at_ms,
+            coalesce(NOT coalesce({fails}, false) AND reason IS DISTINCT FROM '{Reason.EVALUATION_ERROR}'
+                     AND NOT tampered AND NOT gap AND NOT (unsettled_orders > 0 OR unbooked_results), false) AS sound,
             amt, snapshot_ms, CASE WHEN snapshot_ms IS NOT NULL THEN snapshot_age_ms END AS snapshot_age_ms, mark_price,
-            NOT tampered AND NOT gap AS trusted, book, unsettled_orders > 0 OR unbooked_results AS waiting,
-            released_ms, order_age_ms, quarters, bound,
-            CASE WHEN plan_side IN ('BUY', 'SELL') THEN plan_side END AS closing_side, step, least_qty, most_qty, plain
+            book, released_ms, order_age_ms, quarters::TINYINT AS quarters, bound,
+            CASE WHEN plan_side IN ('BUY', 'SELL') THEN plan_side = 'SELL' END AS sells, step, least_qty, most_qty,
+            plain
         FROM ({read_sql(source)})"""  # noqa: S608 - names of ours only
 
 
 def recorded_cases_sql(source: str) -> str:
-    """SELECT: one case for each row of `source` (columns `id` and `raw`, the record's JSON), numbered by `id`."""
+    """SELECT: one case for each row of `source`: columns `entry_ms`, `seq` and `raw`, the record's JSON."""
     fixed = ", ".join(f"'{name}'" for name in FIXED)
     quarters = " ".join(f"WHEN '{action}' THEN {int(part * 4)}" for action, part in FRACTIONS.items())
     return f"""
-        WITH read AS (SELECT id, from_json(raw, '{_SHAPE}') AS r FROM {source} WHERE json_valid(raw))
+        WITH read AS (SELECT entry_ms, seq, from_json(raw, '{_SHAPE}') AS r FROM {source} WHERE json_valid(raw))
         SELECT
-            id, r.plan_id AS plan_id, r.symbol AS symbol, r.times.decided_ms AS at_ms,
-            r.outcome AS was, r.reason AS was_reason, r.policy_hash AS policy_hash,
-            len(r.checks) = {len(CHECKS)}
+            entry_ms, seq, r.symbol AS symbol, r.times.decided_ms AS at_ms,
+            coalesce(len(r.checks) = {len(CHECKS)}
                 AND len(list_filter(r.checks, lambda c: NOT c.pass AND c.name IN ({fixed}))) = 0
                 AND len(list_filter(r.checks, lambda c: NOT c.pass AND c.name = 'action_matches_steps'
-                                                        AND c.value NOT LIKE 'side %')) = 0 AS sound,
+                                                        AND c.value NOT LIKE 'side %')) = 0
+                AND NOT r.context.tampered AND NOT r.context.gap
+                AND NOT (r.context.unsettled_orders > 0 OR r.context.unbooked_results), false) AS sound,
             {_qty("r.snapshot.position_amt")} AS amt, r.snapshot.ts_ms AS snapshot_ms,
             CASE WHEN r.snapshot.ts_ms IS NOT NULL THEN r.context.snapshot_age_ms END AS snapshot_age_ms,
             TRY_CAST(r.snapshot.mark_price AS DECIMAL(38,18)) AS mark_price,
-            NOT r.context.tampered AND NOT r.context.gap AS trusted, {_qty("r.ledger.last_known_amt")} AS book,
-            r.context.unsettled_orders > 0 OR r.context.unbooked_results AS waiting,
-            r.context.released_ms AS released_ms,
+            {_qty("r.ledger.last_known_amt")} AS book, r.context.released_ms AS released_ms,
             coalesce(r.context.last_order_age_ms, CASE WHEN r.ledger.last_order_time_ms <> 0
                      THEN r.times.decided_ms - r.ledger.last_order_time_ms END) AS order_age_ms,
-            CASE r.plan.action {quarters} END AS quarters,
+            CASE r.plan.action {quarters} END::TINYINT AS quarters,
             coalesce(TRY_CAST(r.plan.close_qty AS DECIMAL(38,18)), 0) AS bound,
-            CASE WHEN upper(r.plan.side) IN ('BUY', 'SELL') THEN upper(r.plan.side) END AS closing_side,
+            CASE WHEN upper(r.plan.side) IN ('BUY', 'SELL') THEN upper(r.plan.side) = 'SELL' END AS sells,
             {_qty("r.filters.step")} AS step, {_qty("r.filters.min_qty")} AS least_qty,
             {_qty("r.filters.max_qty")} AS most_qty
         FROM read WHERE r.plan_id IS NOT NULL AND r.times.decided_ms IS NOT NULL"""  # noqa: S608 - names of ours only

@@ -1,7 +1,7 @@
-"""The grid of policies and what each of its points would have done, counted in one pass per poll interval.
+"""The grid of policies and what each of its points would have done.
 
-A case falls into one cell by how many values of each axis deny it; running sums over the cells then give every policy's
-counts. The work grows with the verdicts and with the length of the axes, never with the number of policies.
+A verdict falls into one cell by how many values of each axis deny it; running sums over the cells then give every
+policy's counts. The work grows with the verdicts and with the poll intervals, never with the number of policies.
 Counts, milliseconds and money (in cents) are integers throughout.
 """
 
@@ -10,12 +10,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-import duckdb
 import msgspec
 import numpy as np
 
-from p33_pipeline.review.rules import judged_sql, quarters_closed, tolerance_units
-from p33_pipeline.review.truth import thinned_sql, with_truth_sql
+from p33_pipeline.review.judge import Judged
+from p33_pipeline.review.rules import tolerance_units
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.quantity import product
 
@@ -93,66 +92,37 @@ class Counts(msgspec.Struct, frozen=True):
     lost_ms: np.ndarray
 
 
-def cases_with_harm_sql(grid: Grid, *, poll_ms: int, own_poll_ms: int, material_pct: Decimal, lost_cap_ms: int) -> str:
-    """SELECT: the judged cases at one poll interval: where each lies on the axes, and what an ALLOW would have done.
+class Tally:
+    """Counts as they grow, one poll interval after the other."""
 
-    An ALLOW is wrong (`harmful`) if its order closes more than the plan may close of the true position, or the
-    other side, or if the book was off the truth by more than `material_pct`. `wrong_cents` says by how much.
-    """
-    thinned = thinned_sql("cases_in_truth", poll_ms=None if poll_ms == own_poll_ms else poll_ms)
-    judged = judged_sql(source=f"({thinned})", stale_ms=grid.stale_ms, cooldown_ms=grid.cooldown_ms,
-                        tolerance_pct=grid.tolerance_pct)
-    return f"""
-        WITH judged AS (
-            SELECT *, (amt > 0) = (truth > 0) AND truth <> 0 AS same FROM ({judged}) WHERE truth IS NOT NULL
-        ), compared AS (
-            SELECT *, greatest(closed4 - CASE WHEN same THEN {quarters_closed("abs(truth)")} ELSE 0 END, 0) AS excess4,
-                   abs(book - truth) * 1000000 > abs(truth) * {tolerance_units(material_pct)} AS book_off
-            FROM judged)
-        SELECT id, plan_id, symbol, at_ms, was, was_reason, closable, stale_denies, cooldown_denies, tolerance_denies,
-               coalesce(excess4 > 0 OR book_off, false) AS harmful,
-               CAST(trunc(CAST(CASE WHEN excess4 > 0 THEN excess4 WHEN book_off THEN abs(book - truth) * 4 ELSE 0 END
-                               AS DECIMAL(20,6)) * coalesce(CAST(mark_price AS DECIMAL(17,8)), 0) * 25) AS BIGINT)
-                   AS wrong_cents,
-               coalesce(least(next_ms - at_ms, {lost_cap_ms}), {lost_cap_ms}) AS lost_ms
-        FROM compared"""  # noqa: S608 - names and integers of ours
+    def __init__(self, grid: Grid) -> None:
+        self.grid, self.planes = grid, []
 
+    def add(self, judged: Judged, *, cents: np.ndarray, lost_ms: np.ndarray, unsound: int) -> None:
+        """The next interval. `cents` belongs to the harmful verdicts that can be closed, in their order; `unsound`
+        verdicts are denied by every policy, rightly."""
+        shape = tuple(length + 1 for length in self.grid.shape[1:])
+        cell = np.ravel_multi_index(
+            (judged.stale_denies, judged.cooldown_denies, judged.tolerance_denies), shape)
+        harmful, harmless = (judged.closable & wanted for wanted in (judged.harmful, ~judged.harmful))
+        harms, harmlesses = (_sums(cell[which], None, shape) for which in (harmful, harmless))
+        allowed, cleared = _allowed(harms), _allowed(harmlesses)
+        lost = _sums(cell[harmless], lost_ms[harmless], shape)
+        self.planes.append((
+            allowed, cleared, harmlesses.sum() - cleared,
+            harms.sum() - allowed + unsound + np.count_nonzero(~judged.closable),
+            _allowed(_sums(cell[harmful], cents, shape)), lost.sum() - _allowed(lost)))
 
-def prepare_cases(db: duckdb.DuckDBPyConnection, cases: str) -> None:
-    """Make the table `cases_in_truth`: every case with its truth and the moment the symbol was next looked at."""
-    db.execute(f"""
-        CREATE OR REPLACE TEMP TABLE cases_in_truth AS
-        SELECT *, lead(at_ms) OVER (PARTITION BY symbol ORDER BY at_ms, id) AS next_ms
-        FROM ({with_truth_sql(cases)})""")  # noqa: S608 - a name of ours
+    def counts(self) -> Counts:
+        """What every policy of the grid would have done."""
+        return Counts(*(np.stack(part) for part in zip(*self.planes, strict=True)))
 
 
-def count(db: duckdb.DuckDBPyConnection, grid: Grid, *, own_poll_ms: int, material_pct: Decimal,
-          lost_cap_ms: int) -> Counts:
-    """What every policy of the grid would have done."""
-    planes = [_plane(db, grid, cases_with_harm_sql(grid, poll_ms=poll_ms, own_poll_ms=own_poll_ms,
-                                                   material_pct=material_pct, lost_cap_ms=lost_cap_ms))
-              for poll_ms in grid.poll_ms]
-    return Counts(*(np.stack(part) for part in zip(*planes, strict=True)))
-
-
-def _plane(db: duckdb.DuckDBPyConnection, grid: Grid, sql: str) -> tuple[np.ndarray, ...]:
-    """The counts at one poll interval, in the order of `Counts`."""
-    cells = db.execute(f"""
-        SELECT closable, harmful, stale_denies, cooldown_denies, tolerance_denies, count(*)::BIGINT,
-               sum(wrong_cents)::BIGINT, sum(lost_ms)::BIGINT
-        FROM ({sql}) GROUP BY ALL""").fetchall()  # noqa: S608 - our own statement
-    shape = tuple(length + 1 for length in grid.shape[1:])
-    n, cents, lost = (np.zeros((2, *shape), np.int64) for _ in range(3))
-    unclosable = 0
-    for closable, harmful, stale, cooldown, tolerance, rows, wrong_cents, lost_ms in cells:
-        if not closable:
-            unclosable += rows
-            continue
-        cell = (int(harmful), stale, cooldown, tolerance)
-        n[cell], cents[cell], lost[cell] = rows, wrong_cents, lost_ms
-    allows = [_allowed(n[harmful]) for harmful in (0, 1)]
-    return (allows[1], allows[0], n[0].sum() - allows[0], n[1].sum() - allows[1] + unclosable,
-            _allowed(cents[1]), lost[0].sum() - _allowed(lost[0]))
+def _sums(cell: np.ndarray, values: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """How many of each cell, or their sum, in integers."""
+    sums = np.zeros(int(np.prod(shape)), np.int64)
+    np.add.at(sums, cell, 1 if values is None else values)
+    return sums.reshape(shape)
 
 
 def _allowed(cells: np.ndarray) -> np.ndarray:

@@ -17,20 +17,18 @@ import numpy as np
 
 from p33_pipeline.audit.scope import scope_of
 from p33_pipeline.review import choose
-from p33_pipeline.review.cases import make_cases
+from p33_pipeline.review.cases import read_cases
+from p33_pipeline.review.changes import Flip, Loss, flips, hours, losses, side_of
 from p33_pipeline.review.choose import Interval
-from p33_pipeline.review.grid import Counts, Grid, cases_with_harm_sql, count, grid_around, prepare_cases
-from p33_pipeline.review.truth import keep_polls, prepare
+from p33_pipeline.review.grid import Counts, Grid, Tally, grid_around
+from p33_pipeline.review.judge import Judged, judge, wrong_cents
+from p33_pipeline.review.polls import as_it_was, thinned
+from p33_pipeline.review.truth import read_hindsight
+from p33_pipeline.review.verdicts import Replies, Verdicts, verdicts_of
 from p33_sidecar.core.model import Policy
-from p33_sidecar.core.reasons import Reason
 from p33_sidecar.core.record import policy_of, read_record
 
 MATERIAL_PCT: Final = Decimal(5)
-FLIPS_KEPT: Final = 10_000
-DENIED_BY: Final = (
-    ("stale_denies", Reason.STALE_EXCHANGE_STATE), ("tolerance_denies", Reason.RECONCILE_REQUIRED_QTY_MISMATCH),
-    ("cooldown_denies", Reason.COOLDOWN_IN_FLIGHT))
-"""The judged thresholds in the order of the checks: the first that denies names the reason."""
 
 
 class Parameters(msgspec.Struct, frozen=True):
@@ -57,29 +55,6 @@ class Outcome(msgspec.Struct, frozen=True):
     right_denials: int
     wrong_cents: int
     lost_ms: int
-
-
-class Loss(msgspec.Struct, frozen=True):
-    """Wrong denials of one symbol for one reason, and the time they cost, now and under the best policy."""
-
-    symbol: str
-    reason: str
-    denials: int
-    lost_ms: int
-    denials_then: int
-    lost_ms_then: int
-
-
-class Flip(msgspec.Struct, frozen=True):
-    """A verdict that the best policy changes; `right` says whether what it becomes is right."""
-
-    plan_id: str
-    was: str
-    becomes: str
-    right: bool
-    symbol: str
-    at_ms: int
-    wrong_cents: int
 
 
 class Review(msgspec.Struct, frozen=True):
@@ -120,39 +95,45 @@ def review(tables: dict[str, Any], *, from_ms: int, to_ms: int, fallback: Policy
     parameters = parameters or Parameters()
     scope = scope_of(tables, from_ms=from_ms, to_ms=to_ms, begin_ms=from_ms, until_ms=to_ms, reach={}, policy=fallback)
     with scope.db as db:
-        make_cases(scope)
-        policy = _policy_in_force(db) or fallback
+        every, replies = verdicts_of(*read_hindsight(scope, read_cases(scope)))
+        policy = _policy_in_force(db, every) or fallback
         grid = grid_around(policy, stale_ms=parameters.stale_ms, cooldown_ms=parameters.cooldown_ms,
                            tolerance_pct=parameters.tolerance_pct, poll_ms=parameters.poll_ms)
-        prepare(db, snapshots="snapshots", trades="trades", cases="cases")
-        keep_polls(db, [poll_ms for poll_ms in grid.poll_ms if poll_ms != policy.poll_ms])
-        prepare_cases(db, "cases")
-        return _judge(db, grid, policy, parameters, from_ms=from_ms, to_ms=to_ms)
+        return _judge(db, every, replies, grid, policy, parameters, from_ms=from_ms, to_ms=to_ms)
 
 
-def _judge(db: duckdb.DuckDBPyConnection, grid: Grid, policy: Policy, parameters: Parameters, *, from_ms: int,
-           to_ms: int) -> Review:
-    verdicts, judged = db.execute("SELECT count(*), count(truth) FROM cases_in_truth").fetchone()
-    how = {"own_poll_ms": policy.poll_ms, "material_pct": parameters.material_pct,
-           "lost_cap_ms": policy.plan_max_age_ms}
-    counts = count(db, grid, **how)
-    own = grid.place(policy)
+def _judge(db: duckdb.DuckDBPyConnection, every: Verdicts, replies: Replies, grid: Grid, policy: Policy,
+           parameters: Parameters, *, from_ms: int, to_ms: int) -> Review:
+    known = every.truth >= 0
+    verdicts = every.only(known & every.sound)
+    judged = int(np.count_nonzero(known))
+    lost_ms = np.minimum(verdicts.next_ms - verdicts.at_ms, policy.plan_max_age_ms)
+
+    def at_interval(poll_ms: int) -> Judged:
+        look = as_it_was(verdicts) if poll_ms == policy.poll_ms else thinned(verdicts, replies, poll_ms=poll_ms)
+        return judge(db, verdicts, look, stale_ms=grid.stale_ms, cooldown_ms=grid.cooldown_ms,
+                     tolerance_pct=grid.tolerance_pct, material_pct=parameters.material_pct)
+
+    tally = Tally(grid)
+    for poll_ms in grid.poll_ms:
+        here = at_interval(poll_ms)
+        harmful = np.flatnonzero(here.closable & here.harmful)
+        tally.add(here, cents=wrong_cents(db, verdicts, here, harmful), lost_ms=lost_ms,
+                  unsound=judged - len(verdicts.at_ms))
+    counts, own = tally.counts(), grid.place(policy)
     weight = parameters.weight or judged + 1
     at = choose.best(counts, grid, own=own, weight=weight)
-    for name, place in (("now", own), ("then_", at)):
-        sql = cases_with_harm_sql(grid, poll_ms=grid.poll_ms[place[0]], **how)
-        db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE {name} AS
-            SELECT *, {_reason_sql(grid, place)} AS denied_by FROM ({sql})""")  # noqa: S608 - names of ours
-    hours = _hours(db)
-    found = choose.interval(hours, judged=judged, weight=weight) if judged else None
+    now, then = (side_of(at_interval(grid.poll_ms[place[0]]), grid, place) for place in (own, at))
+    blocks = hours(every.at_ms[known], verdicts, now, then)
+    found = choose.interval(blocks, judged=judged, weight=weight) if judged else None
     return Review(
-        from_ms=from_ms, to_ms=to_ms, verdicts=verdicts, judged=judged, weight=weight,
+        from_ms=from_ms, to_ms=to_ms, verdicts=len(every.at_ms), judged=judged, weight=weight,
         material_pct=parameters.material_pct, grid=grid, current=_outcome(counts, grid, own, policy),
         best=_outcome(counts, grid, at, policy), interval=found,
-        why_not=_why_not(judged, hours, own, at, found, grid),
+        why_not=_why_not(judged, blocks, own, at, found, grid),
         frontier=tuple(_outcome(counts, grid, place, policy) for place in choose.frontier(counts)),
-        cloud=_cloud(counts), flips=_flips(db) if at != own else (), losses=_losses(db))
+        cloud=_cloud(counts), flips=flips(db, verdicts, now, then) if at != own else (),
+        losses=losses(verdicts, lost_ms, now, then))
 
 
 def _why_not(judged: int, hours: np.ndarray, own: choose.Place, at: choose.Place, found: Interval | None,
@@ -167,56 +148,15 @@ def _why_not(judged: int, hours: np.ndarray, own: choose.Place, at: choose.Place
     return None
 
 
-def _policy_in_force(db: duckdb.DuckDBPyConnection) -> Policy | None:
+def _policy_in_force(db: duckdb.DuckDBPyConnection, verdicts: Verdicts) -> Policy | None:
     """The policy of the range's last verdict."""
-    last = db.execute("SELECT id FROM cases ORDER BY at_ms DESC, id DESC LIMIT 1").fetchall()
-    if not last:
+    if not len(verdicts.at_ms):
         return None
-    ((raw,),) = db.execute("SELECT raw FROM decisions WHERE id = $last", {"last": last[0][0]}).fetchall()
+    latest = verdicts.only(verdicts.at_ms == verdicts.at_ms.max())
+    last = latest.only(np.lexsort((latest.seq, latest.entry_ms))[-1:])
+    ((raw,),) = db.execute("""SELECT raw FROM decisions WHERE "at" = epoch_ms($ms) AT TIME ZONE 'UTC' AND seq = $seq""",
+                           {"ms": int(last.entry_ms[0]), "seq": int(last.seq[0])}).fetchall()
     return policy_of(read_record(raw))
-
-
-def _reason_sql(grid: Grid, place: choose.Place) -> str:
-    """SQL: which judged threshold denies the case under the policy at a place, `rules` for all else, null for ALLOW."""
-    _, stale, cooldown, tolerance = place
-    denies = {"stale_denies": f"stale_denies > {stale}", "tolerance_denies": f"tolerance_denies > {tolerance}",
-              "cooldown_denies": f"cooldown_denies > {len(grid.cooldown_ms) - 1 - cooldown}"}
-    cases = " ".join(f"WHEN {denies[column]} THEN '{reason}'" for column, reason in DENIED_BY)
-    return f"CASE WHEN NOT closable THEN 'rules' {cases} END"
-
-
-def _hours(db: duckdb.DuckDBPyConnection) -> np.ndarray:
-    """For each hour with verdicts: (wrong allows, wrong denials) now, and then."""
-    rows = db.execute("""
-        SELECT count_if(n.harmful AND n.denied_by IS NULL),
-               count_if(NOT n.harmful AND n.closable AND n.denied_by IS NOT NULL),
-               count_if(t.harmful AND t.denied_by IS NULL),
-               count_if(NOT t.harmful AND t.closable AND t.denied_by IS NOT NULL)
-        FROM now n JOIN then_ t USING (id) GROUP BY n.at_ms // 3600000 ORDER BY n.at_ms // 3600000""").fetchall()
-    return np.array(rows, np.int64).reshape(-1, 4)
-
-
-def _losses(db: duckdb.DuckDBPyConnection) -> tuple[Loss, ...]:
-    rows = db.execute("""
-        SELECT symbol, denied_by, sum(a)::BIGINT, sum(b)::BIGINT, sum(c)::BIGINT, sum(d)::BIGINT FROM (
-            SELECT symbol, denied_by, 1 AS a, lost_ms AS b, 0 AS c, 0 AS d FROM now
-            WHERE closable AND NOT harmful AND denied_by IS NOT NULL
-            UNION ALL SELECT symbol, denied_by, 0, 0, 1, lost_ms FROM then_
-            WHERE closable AND NOT harmful AND denied_by IS NOT NULL)
-        GROUP BY ALL ORDER BY 4 DESC, 6 DESC, symbol, denied_by""").fetchall()
-    return tuple(Loss(*row) for row in rows)
-
-
-def _flips(db: duckdb.DuckDBPyConnection) -> tuple[Flip, ...]:
-    """Verdicts the best policy would have given otherwise than the policy in force, earliest first."""
-    rows = db.execute(f"""
-        SELECT n.plan_id, CASE WHEN n.denied_by IS NULL THEN 'ALLOW' ELSE 'DENY' END,
-               CASE WHEN t.denied_by IS NULL THEN 'ALLOW' ELSE 'DENY' END,
-               (t.denied_by IS NULL AND NOT t.harmful) OR (t.denied_by IS NOT NULL AND (n.harmful OR NOT n.closable)),
-               n.symbol, n.at_ms, greatest(n.wrong_cents, t.wrong_cents)
-        FROM now n JOIN then_ t USING (id) WHERE (n.denied_by IS NULL) <> (t.denied_by IS NULL)
-        ORDER BY n.at_ms, n.id LIMIT {FLIPS_KEPT}""").fetchall()  # noqa: S608 - a number of ours
-    return tuple(Flip(*row) for row in rows)
 
 
 def _outcome(counts: Counts, grid: Grid, place: choose.Place, like: Policy) -> Outcome:

@@ -1,8 +1,7 @@
-"""The checks of `core.decide` as SQL over cases, arranged so that a whole grid of policies follows from one pass.
+"""The checks of `core.decide` as SQL, on distinct facts: what a verdict rested on, without its times.
 
-A judged threshold only moves a line through what was measured. So a case is told by where that line lies on each
-axis: how many of the axis' values deny it. Everything else is one boolean, `closable`. A test holds these rules
-to `core.decide` on random facts; change them together or not at all.
+Thousands of verdicts rest on the same amounts; each combination is judged once, exactly. What a verdict's times say is
+added in `judge`. A test holds both to `core.decide` on random facts; change them together or not at all.
 
 Facts: DuckDB multiplies DECIMAL(38,18) by an integer and takes `%` exactly, or raises; it divides in floating point,
 so nothing here divides: quantities are compared in quarters, tolerances in ten-thousandths of a percent.
@@ -10,9 +9,12 @@ so nothing here divides: quantities are compared in quarters, tolerances in ten-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Final
+
+import duckdb
+import pyarrow as pa
 
 from p33_sidecar.core.quantity import scaled
 
@@ -36,39 +38,60 @@ def quarters_closed(held: str) -> str:
             f"ELSE {most} - ({most} - {anchor}) % (step * 4) END")
 
 
-CLOSABLE: Final = """
-    sound AND trusted AND NOT waiting
-    AND amt IS NOT NULL AND book IS NOT NULL AND step IS NOT NULL AND quarters IS NOT NULL
-    AND snapshot_age_ms IS NOT NULL AND snapshot_age_ms >= -{skew_ms}
+_CLOSABLE: Final = """
+    amt IS NOT NULL AND book IS NOT NULL AND step IS NOT NULL AND quarters IS NOT NULL
     AND abs(amt) >= step
     AND NOT (amt < 0 AND book > 0) AND NOT (amt > 0 AND book < 0)
-    AND (closing_side IS NULL OR amt = 0 OR (closing_side = 'SELL') = (amt > 0))
-    AND (order_age_ms IS NULL OR snapshot_age_ms < order_age_ms)
-    AND (released_ms = 0 OR snapshot_ms > released_ms)
+    AND (sells IS NULL OR amt = 0 OR sells = (amt > 0))
     AND closed4 >= greatest(least_qty, step) * 4
 """
-"""Everything but the three judged thresholds."""
+"""Everything about amounts but the tolerance."""
 
 
-def judged_sql(*, source: str, stale_ms: Sequence[int], cooldown_ms: Sequence[int], tolerance_pct: Sequence[Decimal],
-               skew_ms: int = 1_000) -> str:
-    """SELECT: each row of `source` with `closable`, `closed4` and, for each axis, how many of its values deny it.
+def judged_facts(db: duckdb.DuckDBPyConnection, facts: pa.Table, *, tolerance_pct: Sequence[Decimal],
+                 material_pct: Decimal) -> pa.Table:
+    """Row by row of `facts` (the columns of `verdicts.TERMS`, `amt`, `truth`), in order.
 
-    `stale_denies` counts from the strict end (the first so many values deny), `cooldown_denies` from the long end
-    (the last so many deny), `tolerance_denies` from the strict end. Axes ascend.
+    `closable`: no check of amounts but the tolerance denies. `tolerance_denies`: so many of the tolerances, from the
+    strict end, deny. `harmful`: an ALLOW would have closed more than the plan may close of the true position, or the
+    other side, or the book was off the truth by more than `material_pct`; `excess4`: four times by how much.
     """
-    return f"""
-        WITH measured AS (
-            SELECT *, {quarters_closed("abs(amt)")} AS closed4, abs(amt - book) AS apart FROM {source}
-        )
-        SELECT * EXCLUDE (apart), coalesce({CLOSABLE.format(skew_ms=skew_ms)}, false) AS closable,
-            {_count(f"snapshot_age_ms > {limit}" for limit in stale_ms)} AS stale_denies,
-            {_count(f"order_age_ms < {limit}" for limit in cooldown_ms)} AS cooldown_denies,
-            {_count(f"apart * 1000000 > abs(amt) * {tolerance_units(pct)}" for pct in tolerance_pct)}
-                AS tolerance_denies
-        FROM measured"""  # noqa: S608 - only column names and integers of ours are put in
+    numbered = facts.append_column("n", pa.array(range(facts.num_rows), pa.int64()))
+    db.register("facts_given", numbered)
+    try:
+        return db.sql(f"""
+            WITH measured AS (
+                SELECT *, {quarters_closed("abs(amt)")} AS closed4, abs(amt - book) AS apart,
+                       (amt > 0) = (truth > 0) AND truth <> 0 AS same
+                FROM facts_given
+            ), compared AS (
+                SELECT *, abs(book - truth) * 1000000 > abs(truth) * {tolerance_units(material_pct)} AS book_off,
+                       greatest(closed4 - CASE WHEN same THEN {quarters_closed("abs(truth)")} ELSE 0 END, 0) AS excess4
+                FROM measured
+            )
+            SELECT closed4, coalesce({_CLOSABLE}, false) AS closable,
+                ({_count(f"apart * 1000000 > abs(amt) * {tolerance_units(pct)}" for pct in tolerance_pct)})::UTINYINT
+                    AS tolerance_denies,
+                coalesce(excess4 > 0 OR book_off, false) AS harmful,
+                CAST(CASE WHEN excess4 > 0 THEN excess4 WHEN book_off THEN abs(book - truth) * 4 ELSE 0 END
+                     AS DECIMAL(20,6)) AS excess4
+            FROM compared ORDER BY n""").to_arrow_table()  # noqa: S608 - only column names and integers of ours
+    finally:
+        db.unregister("facts_given")
 
 
-def _count(conditions) -> str:
+def cents(db: duckdb.DuckDBPyConnection, excess4: pa.Array, price: pa.Array) -> pa.Array:
+    """What a quarter's excess is worth at the mark price, in whole cents; an unknown price counts as 0."""
+    db.register("excess_given", pa.table({"n": pa.array(range(len(excess4)), pa.int64()), "excess4": excess4,
+                                          "price": price}))
+    try:
+        return db.sql("""
+            SELECT CAST(trunc(excess4 * coalesce(CAST(price AS DECIMAL(17,8)), 0) * 25) AS BIGINT) AS cents
+            FROM excess_given ORDER BY n""").to_arrow_table()["cents"].combine_chunks()
+    finally:
+        db.unregister("excess_given")
+
+
+def _count(conditions: Iterable[str]) -> str:
     """SQL: how many of the conditions hold; one that is not known does not."""
     return " + ".join(f"coalesce(({condition})::INTEGER, 0)" for condition in conditions)

@@ -13,6 +13,16 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
+from p33_pipeline.audit.scope import Scope, register
+
+
+def read_hindsight(scope: Scope, cases: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The cases, every reply about their symbols in the order of arrival, and the moments their truth changes."""
+    register(scope, "cases", cases)
+    prepare(scope.db, snapshots="snapshots", trades="trades", cases="cases")
+    seen = scope.db.sql("SELECT * FROM seen ORDER BY received_ms, requested_ms").to_arrow_table()
+    return cases, seen, scope.db.sql(truths_sql()).to_arrow_table()
+
 
 def prepare(db: duckdb.DuckDBPyConnection, *, snapshots: str, trades: str, cases: str) -> None:
     """Make the tables `seen` (every good reply, by symbol), `moves` (running total of trades) and `constants`.
@@ -75,40 +85,11 @@ def with_truth_sql(source: str) -> str:
         ASOF LEFT JOIN moves m ON m.symbol = c.symbol AND c.at_ms >= m.at_ms"""  # noqa: S608 - a name of ours
 
 
-def thinned_sql(source: str, *, poll_ms: int | None) -> str:
-    """SELECT: the rows of `source` as if the exchange had been asked only every `poll_ms`; None: as it was.
-
-    Of the polls the first is kept, then each that began at least `poll_ms` after the last one kept. A snapshot that was
-    older than that already stays what it was. A refresh on demand is not played: a longer interval is judged without.
-    """
-    if poll_ms is None:
-        return f"SELECT * FROM {source}"  # noqa: S608 - a name of ours
+def truths_sql() -> str:
+    """SELECT: for each symbol the moments at which its truth changes, and to what; null is not known."""
+    points = "(SELECT symbol, requested_ms AS at_ms FROM constants UNION SELECT symbol, at_ms FROM moves)"
     return f"""
-        SELECT c.* REPLACE (
-            CASE WHEN c.snapshot_ms <= s.requested_ms THEN c.amt ELSE s.amt END AS amt,
-            CASE WHEN c.snapshot_ms <= s.requested_ms THEN c.snapshot_age_ms ELSE c.at_ms - s.requested_ms END
-                AS snapshot_age_ms,
-            CASE WHEN c.snapshot_ms <= s.requested_ms THEN c.snapshot_ms ELSE s.requested_ms END AS snapshot_ms)
-        FROM {source} c
-        ASOF LEFT JOIN (SELECT s.* FROM seen s SEMI JOIN kept k ON k.requested_ms = s.requested_ms
-                        AND k.poll_ms = {poll_ms} WHERE s.amt IS NOT NULL) s
-            ON s.symbol = c.symbol AND c.at_ms >= s.received_ms"""  # noqa: S608 - names and integers of ours
-
-
-def keep_polls(db: duckdb.DuckDBPyConnection, intervals_ms: list[int]) -> None:
-    """Make the table `kept`: which polls stay at which interval."""
-    begun = [row[0] for row in db.execute("SELECT DISTINCT requested_ms FROM seen ORDER BY 1").fetchall()]
-    rows = [(poll_ms, at_ms) for poll_ms in intervals_ms for at_ms in _every(begun, poll_ms)]
-    polls = pa.table({"poll_ms": pa.array([r[0] for r in rows], pa.int64()),
-                      "requested_ms": pa.array([r[1] for r in rows], pa.int64())})
-    db.register("kept_polls", polls)
-    db.execute("CREATE OR REPLACE TEMP TABLE kept AS SELECT * FROM kept_polls")
-    db.unregister("kept_polls")
-
-
-def _every(begun: list[int], poll_ms: int) -> list[int]:
-    kept: list[int] = []
-    for at_ms in begun:
-        if not kept or at_ms - kept[-1] >= poll_ms:
-            kept.append(at_ms)
-    return kept
+        SELECT symbol, at_ms, truth FROM (
+            SELECT *, lag(truth) OVER w AS before, row_number() OVER w AS n FROM ({with_truth_sql(points)})
+            WINDOW w AS (PARTITION BY symbol ORDER BY at_ms))
+        WHERE n = 1 OR truth IS DISTINCT FROM before ORDER BY symbol, at_ms"""  # noqa: S608 - names of ours

@@ -10,10 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p33_pipeline.archive.rows import table_of
-from p33_pipeline.audit.scope import Scope, rows, scope_of
+from p33_pipeline.audit.scope import Scope, scope_of
 from p33_pipeline.history import TABLES
-from p33_pipeline.review.cases import make_cases
-from p33_pipeline.review.rules import judged_sql, tolerance_units
+from p33_pipeline.review.cases import read_cases
+from p33_pipeline.review.judge import judge
+from p33_pipeline.review.polls import as_it_was
+from p33_pipeline.review.rules import tolerance_units
+from p33_pipeline.review.truth import read_hindsight
+from p33_pipeline.review.verdicts import verdicts_of
 from p33_sidecar.core.checks import decide, evaluation_failed
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.record import record_bytes
@@ -26,34 +30,41 @@ TOLERANCE = (Decimal(0), Decimal("1"), Decimal("2.5"), Decimal(100))
 
 
 def opened(raws: list[str], *, by_record: bool) -> Scope:
-    """The records as an archive, and its `cases`.
+    """The records as an archive.
 
     `by_record`: as rows of an older archive, of which only the record itself can be read.
     """
-    decisions = table_of(TABLES["decisions"], [(f"{n:04}-0", {"json": raw}) for n, raw in enumerate(raws)])
+    decisions = table_of(TABLES["decisions"], [(f"0-{n}", {"json": raw}) for n, raw in enumerate(raws)])
     if by_record:
         index = decisions.schema.get_field_index("in_scope")
         decisions = decisions.set_column(index, decisions.schema.field(index), pa.nulls(len(raws), pa.bool_()))
-    scope = scope_of({"decisions": decisions}, from_ms=0, to_ms=2**42, begin_ms=0, until_ms=2**42, reach={},
-                     policy=Policy())
-    make_cases(scope)
-    return scope
+    return scope_of({"decisions": decisions}, from_ms=0, to_ms=2**42, begin_ms=0, until_ms=2**42, reach={},
+                    policy=Policy())
 
 
 def vectorised(many, *, by_record: bool) -> list[dict]:
-    """The rules' rows for these facts, in order, by way of the records that the sidecar would write."""
+    """The rules' findings for these facts, in order, by way of the records that the sidecar would write."""
     scope = opened([written(one)[0].decode() for one in many], by_record=by_record)
-    with scope.db:
-        sql = judged_sql(source="cases", stale_ms=STALE, cooldown_ms=COOLDOWN, tolerance_pct=TOLERANCE)
-        return rows(scope, f"{sql} ORDER BY id")
+    with scope.db as db:
+        verdicts, _ = verdicts_of(*read_hindsight(scope, read_cases(scope)))
+        judged = judge(db, verdicts, as_it_was(verdicts), stale_ms=STALE, cooldown_ms=COOLDOWN,
+                       tolerance_pct=TOLERANCE, material_pct=Decimal(5))
+    closed4 = judged.facts["closed4"].to_pylist()
+    found = {seq: {"closable": closable, "stale_denies": stale, "cooldown_denies": cooldown,
+                   "tolerance_denies": tolerance, "closed4": closed4[fact]}
+             for seq, closable, stale, cooldown, tolerance, fact in zip(
+                 verdicts.seq, judged.closable, judged.stale_denies, judged.cooldown_denies, judged.tolerance_denies,
+                 judged.fact, strict=True)}
+    return [found[n] for n in range(len(many))]
 
 
 def cases(raws: list[str], *, by_record: bool) -> tuple[list[dict], int]:
     """The cases of these records, and how many were read off the record itself."""
     scope = opened(raws, by_record=by_record)
-    with scope.db:
-        return (rows(scope, "SELECT * EXCLUDE (plain) FROM cases ORDER BY id"),
-                rows(scope, "SELECT count(*) AS n FROM unread")[0]["n"])
+    with scope.db as db:
+        told = sorted(read_cases(scope).to_pylist(), key=lambda case: case["seq"])
+        unread = db.execute("SELECT count(*) FROM duckdb_views() WHERE view_name = 'unread'").fetchall()[0][0]
+        return told, db.execute("SELECT count(*) FROM unread").fetchall()[0][0] if unread else 0
 
 
 def allowed(row: dict, stale: int, cooldown: int, tolerance: int) -> bool:

@@ -1,0 +1,50 @@
+"""Columns as numbers: decimals and texts by their place in a list of distinct values, rows by the combination they are.
+
+Few different amounts stand in millions of verdicts. Once each is a small number, a verdict's amounts are gathered,
+compared and put together as integers, and arithmetic is done on the distinct ones only, exactly. -1 is null.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def coded(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Each row's place in the column's distinct values, and these."""
+    told = pa.chunked_array(column.chunks if isinstance(column, pa.ChunkedArray) else [column], column.type)
+    told = told.dictionary_encode()
+    if not told.num_chunks:
+        return np.empty(0, np.int32), pa.array([], column.type)
+    codes = np.concatenate([pc.fill_null(chunk.indices, -1).to_numpy() for chunk in told.chunks])
+    return codes, told.chunk(told.num_chunks - 1).dictionary
+
+
+def unified(*columns: tuple[np.ndarray, pa.Array]) -> tuple[list[np.ndarray], pa.Array]:
+    """Columns that were coded each by its own values, coded by the values of all of them."""
+    places, values = coded(pa.chunked_array([own for _, own in columns]))
+    starts = np.cumsum([0, *(len(own) for _, own in columns)])
+    taken = [np.append(places[start:start + len(own)], -1).astype(np.int32)[codes]
+             for start, (codes, own) in zip(starts, columns, strict=False)]
+    return taken, values
+
+
+def combined(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's place among the distinct combinations of codes, and for each combination a row that has it."""
+    key, size = np.zeros(len(columns[0]), np.int64), 1
+    for column in columns:
+        width = int(column.max(initial=-1)) + 2
+        if size * width >= 2**62:
+            key = _places(key)
+            size = int(key.max(initial=-1)) + 1
+        key = key * width + (column + 1)
+        size *= width
+    place = _places(key)
+    first = np.empty(int(place.max(initial=-1)) + 1, np.int64)
+    first[place[::-1]] = np.arange(len(place))[::-1]
+    return place, first
+
+
+def _places(keys: np.ndarray) -> np.ndarray:
+    return pa.array(keys).dictionary_encode().indices.to_numpy()
