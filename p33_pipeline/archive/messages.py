@@ -143,11 +143,11 @@ DECODERS: Final[dict[str, Callable[[Fields], Row]]] = {
 """
 
 
-def raw_of(table: str, fields: Fields) -> str:
+def raw_of(table: str, fields: Fields) -> str | bytes:
     """What is kept of the message as received: a record's JSON, or all fields of a message of the stack."""
     if table not in ("plans", "results") and "json" in fields:
         return fields["json"]
-    return _ENCODE(fields).decode()
+    return _ENCODE(fields)
 
 
 def _refusal(fields: Fields) -> str:

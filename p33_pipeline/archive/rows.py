@@ -1,12 +1,13 @@
 """Rows into columns: a batch of messages as one Arrow table of the archive's types.
 
-The whole batch is cast at once; only where that fails is each row looked at by itself, so that one odd message costs
-itself its columns and nobody else anything.
+The whole batch is cast at once; only where that fails are the rows that fit no column looked for, by halves, so that
+one odd message costs itself its columns and nobody else anything. Batches are best small: what is decoded is put into
+columns while it is still near the processor.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,20 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from p33_pipeline.archive.messages import DECODERS, raw_of
-from p33_pipeline.archive.values import Fields, fits
-from p33_pipeline.history.layout import id_of
-from p33_pipeline.history.tables import AMOUNT, Table
+from p33_pipeline.archive.values import Fields, Row, fits
+from p33_pipeline.history.tables import AMOUNT, TEXT, TIME, WHOLE, Table
 from p33_sidecar.core.quantity import parse
 
 LATEST_MS = 253_402_300_799_999
 """The end of the year 9999: what lies beyond is no time that a reader could print."""
 UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, ArithmeticError, RecursionError)
+UNFIT = (pa.ArrowException, ValueError, OverflowError)
 
 
 def table_of(table: Table, entries: list[tuple[str, Fields]]) -> pa.Table:
     """The entries as rows, in their order."""
     decode, empty = DECODERS[table.name], (None,) * len(table.columns)
-    rows, problems = [], []
+    rows: list[Row] = []
+    problems: list[str | None] = []
     for _, fields in entries:
         try:
             rows.append(decode(fields))
@@ -37,36 +39,43 @@ def table_of(table: Table, entries: list[tuple[str, Fields]]) -> pa.Table:
             problems.append(_said(error))
     try:
         columns = _columns(table, rows)
-    except (pa.ArrowException, ValueError, OverflowError):
-        rows = [_row_or_empty(table, row, problems, index) for index, row in enumerate(rows)]
+    except UNFIT:
+        for index, why in list(_unfit(table, rows)):
+            rows[index], problems[index] = empty, why
         columns = _columns(table, rows)
-    ids = [id_of(entry_id) for entry_id, _ in entries]
-    head = [[entry_id for entry_id, _ in entries], [ms for ms, _ in ids], [seq for _, seq in ids]]
-    tail = [problems, [_storable(raw_of(table.name, fields)) for _, fields in entries]]
-    arrays = [*head, *columns, *tail]
-    typed = [_array(values, field.type) for values, field in zip(arrays, table.schema, strict=True)]
-    return pa.Table.from_arrays(typed, schema=table.schema)
+    raws = [raw_of(table.name, fields) for _, fields in entries]
+    arrays = [*_ids(entries), *columns, pa.array(problems, TEXT), _texts(raws)]
+    return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
-def _columns(table: Table, rows: list[tuple[Any, ...]]) -> list[pa.Array]:
-    by_column = list(zip(*rows, strict=True)) if rows else [()] * len(table.columns)
-    return [_array(list(values), kind) for values, (_, kind) in zip(by_column, table.columns, strict=True)]
+def _ids(entries: list[tuple[str, Fields]]) -> list[pa.Array]:
+    """The ids as texts, as times, as numbers."""
+    ids = pa.array([entry_id for entry_id, _ in entries], TEXT)
+    halves = pc.split_pattern(ids, "-")
+    ms, seq = (pc.list_element(halves, half).cast(WHOLE) for half in (0, 1))
+    return [ids, ms.view(TIME), seq]
 
 
-def _array(values: list[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
-    if isinstance(values, pa.Array):
-        return values
+def _columns(table: Table, rows: list[Row]) -> list[pa.Array]:
+    by_column = zip(*rows, strict=True) if rows else [()] * len(table.columns)
+    return [_array(values, kind) for values, (_, kind) in zip(by_column, table.columns, strict=True)]
+
+
+def _array(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
+    """The values as a column. Raises one of UNFIT where one of them does not fit, exactly as it is."""
+    if kind == AMOUNT:
+        return pa.array(values, TEXT).cast(kind)
+    if kind == TIME:
+        times = pa.array(values, WHOLE)
+        if any(abs(end or 0) > LATEST_MS for end in pc.min_max(times).as_py().values()):
+            raise ValueError("not a time")
+        return times.view(kind)
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
         return _lists(values, kind)
-    if kind == AMOUNT:
-        return pa.array(values, pa.string()).cast(kind)
-    array = pa.array(values, kind)
-    if pa.types.is_timestamp(kind) and (pc.max(array.cast(pa.int64())).as_py() or 0) > LATEST_MS:
-        raise ValueError("not a time")
-    return array
+    return pa.array(values, kind)
 
 
-def _lists(values: list[list[tuple[Any, ...]] | None], kind: pa.ListType) -> pa.Array:
+def _lists(values: tuple[list[Row] | None, ...], kind: pa.ListType) -> pa.Array:
     """Lists of structs, column by column: the structs of all rows at once. A row without a list has none."""
     inner = kind.value_type
     fields = [inner.field(index) for index in range(inner.num_fields)]
@@ -75,34 +84,49 @@ def _lists(values: list[list[tuple[Any, ...]] | None], kind: pa.ListType) -> pa.
         structs += value or ()
         offsets.append(len(structs))
     columns = list(zip(*structs, strict=True)) if structs else [()] * len(fields)
-    arrays = [_array(list(column), field.type) for column, field in zip(columns, fields, strict=True)]
+    arrays = [_array(column, field.type) for column, field in zip(columns, fields, strict=True)]
     missing = pa.array([value is None for value in values], pa.bool_())
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(arrays, fields=fields),
                                     type=kind, mask=missing)
 
 
-def _row_or_empty(table: Table, row: tuple[Any, ...], problems: list[str | None], index: int) -> tuple[Any, ...]:
-    """The row, or nothing of it where one of its values fits no column."""
+def _unfit(table: Table, rows: list[Row], first: int = 0) -> Iterator[tuple[int, str]]:
+    """Which rows have a value that fits no column, and why; they are few, so halves without any are left alone."""
+    try:
+        _columns(table, rows)
+    except UNFIT as error:
+        if len(rows) == 1:
+            yield first, _reason(table, rows[0]) or _said(error)
+            return
+        middle = len(rows) // 2
+        yield from _unfit(table, rows[:middle], first)
+        yield from _unfit(table, rows[middle:], first + middle)
+
+
+def _reason(table: Table, row: Row) -> str | None:
+    """The first of the row's columns that its value does not fit."""
     try:
         for value, (name, kind) in zip(row, table.columns, strict=True):
             _fit(name, value, kind)
-    except (ValueError, OverflowError, pa.ArrowException) as error:
-        problems[index] = problems[index] or _said(error)
-        return (None,) * len(table.columns)
-    return row
+    except UNFIT as error:
+        return _said(error)
+    return None
 
 
 def _fit(name: str, value: Any, kind: pa.DataType) -> None:
-    if kind == AMOUNT and value is not None and not fits(value if isinstance(value, Decimal) else parse(value)):
+    if kind == AMOUNT and value is not None and not fits(parse(value)):
         raise ValueError(f"{name} has more digits than the archive's column")
-    if pa.types.is_timestamp(kind) and value is not None and abs(value) > LATEST_MS:
+    if kind == TIME and value is not None and abs(value) > LATEST_MS:
         raise ValueError(f"{name} is not a time: {value}")
-    _array([value], kind)
+    _array((value,), kind)
 
 
-def _storable(text: str) -> str:
-    """Bytes that were no UTF-8 came as lone surrogates or backslashes; what Arrow cannot hold is spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _texts(values: list[str | bytes]) -> pa.Array:
+    """Texts as they are; what Arrow cannot hold (bytes that were no UTF-8 came as lone surrogates) is spelled out."""
+    try:
+        return pa.array(values, TEXT)
+    except UnicodeEncodeError:
+        return pa.array([value.encode("utf-8", "backslashreplace") for value in values], TEXT)
 
 
 def _said(error: Exception) -> str:

@@ -4,18 +4,21 @@ The mark is the name of the newest file, so that commit and progress are one act
 goes on where the last whole file ends. A gap is found by counting: the server says how many entries a stream ever had
 (`entries-added`), the archive how many it holds; what neither the archive nor the stream has is missing, and is
 written down. Nothing is trimmed past a file that stands, past a consumer, or past what the live tools still look at.
+Files are written one after the other; while one is, the entries of the next are read.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 
 import msgspec
+import pyarrow as pa
 import redis
 
+from p33_pipeline.archive.ahead import ahead
 from p33_pipeline.archive.gaps import GapBook
 from p33_pipeline.archive.rows import table_of
 from p33_pipeline.archive.values import Fields
@@ -26,8 +29,9 @@ from p33_sidecar.store import keys
 
 log = logging.getLogger("p33.archive")
 
-READ_AT_ONCE = 5_000
-FILE_ROWS = 50_000
+READ_AT_ONCE = 1_000
+"""Small replies stay near the processor: 1,000 at once are read in two thirds of the time that 5,000 take."""
+FILE_ROWS = 20_000
 KEEP_MS = 86_400_000
 """What the live tools (`p33 explain`, the gate) may still want stays in Redis for a day."""
 RECORDS = {"decisions": keys.DECISIONS, "taken": keys.TAKINGS, "snapshots": keys.SNAPSHOTS, "ledger": keys.JOURNAL,
@@ -82,11 +86,11 @@ class StreamArchiver:
                 end = self._end(source.stream)
             if end is None:
                 return Archived(source.table.name, 0, 0, 0, id_text(mark.last))
-            before = mark
-            first_id = ""
-            for day_entries in self._batches(source.stream, mark.last, end.last):
-                first_id = first_id or day_entries[0][0]
-                mark = self._commit(source.table, mark, day_entries)
+            before, first_id = mark, ""
+            with ahead(self._files(source, mark.last, end.last)) as files:
+                for rows in files:
+                    first_id = first_id or rows["id"][0].as_py()
+                    mark = self._commit(source.table, mark, rows)
             missing = self.gaps.note(source.table, before=before, after=mark, added=end.added, first_id=first_id,
                                      now_ms=self.now_ms())
             with _redis_errors(source.stream):
@@ -104,26 +108,35 @@ class StreamArchiver:
             raise
         return _End(int(info["entries-added"]), id_of(info["last-generated-id"]))
 
-    def _batches(self, stream: str, after: Id, until: Id) -> Iterator[list[Entry]]:
-        """The entries behind `after`, in lists that stay within one day and one file."""
-        held: list[Entry] = []
+    def _files(self, source: Source, after: Id, until: Id) -> Generator[pa.Table, None, None]:
+        """The entries behind `after` as rows, in tables that stay within one day and are one file each."""
+        held: list[pa.Table] = []
+        rows, day = 0, None
+        with ahead(self._batches(source.stream, after, until)) as batches:
+            for entries in batches:
+                here = day_of(id_of(entries[0][0])[0])
+                if held and (here != day or rows >= FILE_ROWS):
+                    yield pa.concat_tables(held)
+                    held, rows = [], 0
+                held.append(table_of(source.table, entries))
+                rows, day = rows + len(entries), here
+        if held:
+            yield pa.concat_tables(held)
+
+    def _batches(self, stream: str, after: Id, until: Id) -> Generator[list[Entry], None, None]:
+        """The entries behind `after`, as they are read, each list of one day."""
         while after < until:
             with _redis_errors(stream):
                 read = self.redis.xrange(stream, f"({id_text(after)}", id_text(until), count=READ_AT_ONCE)
             if not read:
-                break
-            held += read
+                return
             after = id_of(read[-1][0])
-            if len(held) >= FILE_ROWS:
-                yield from _by_day(held)
-                held = []
-        yield from _by_day(held)
+            yield from _by_day(read)
 
-    def _commit(self, table: Table, mark: Mark, entries: list[Entry]) -> Mark:
-        first, last = id_of(entries[0][0]), id_of(entries[-1][0])
-        after = Mark(last, mark.count + len(entries))
-        self.history.append(table, table_of(table, entries), part=Part(day_of(first[0]), first, last),
-                            count=after.count)
+    def _commit(self, table: Table, mark: Mark, rows: pa.Table) -> Mark:
+        first, last = (id_of(rows["id"][place].as_py()) for place in (0, -1))
+        after = Mark(last, mark.count + rows.num_rows)
+        self.history.append(table, rows, part=Part(day_of(first[0]), first, last), count=after.count)
         return after
 
     # -- trimming ---------------------------------------------------------------------------------------------
@@ -158,6 +171,10 @@ class StreamArchiver:
 
 
 def _by_day(entries: list[Entry]) -> Iterator[list[Entry]]:
+    first, last = (day_of(id_of(entries[place][0])[0]) for place in (0, -1))
+    if first == last:
+        yield entries
+        return
     for _, group in groupby(entries, key=lambda entry: day_of(id_of(entry[0])[0])):
         yield list(group)
 

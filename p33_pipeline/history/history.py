@@ -214,7 +214,7 @@ class History:
     def _writer(self, table: Table, sink: pa.NativeFile, count: int) -> pq.ParquetWriter:
         said = {TABLE_KEY: table.name, VERSION_KEY: str(table.version), COUNT_KEY: str(count)}
         return pq.ParquetWriter(sink, table.schema.with_metadata(said), compression="zstd",
-                                store_decimal_as_integer=False)
+                                use_dictionary=table.repeating, store_decimal_as_integer=False)
 
 
 def _whole(rows: pa.Table, schema: pa.Schema) -> pa.Table:

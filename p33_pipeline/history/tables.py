@@ -7,6 +7,7 @@ A change of columns is a new `version`; files of an older one are read with null
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -17,6 +18,10 @@ TIME: Final = pa.timestamp("ms", tz="UTC")
 TEXT: Final = pa.string()
 WHOLE: Final = pa.int64()
 FLAG: Final = pa.bool_()
+
+ONCE: Final = frozenset({"decision_id", "stream_id", "plan_id", "result_id", "poll_id", "entry_id", "order_id", "nonce",
+                         "plan_timestamp"})
+"""Names of things, of which each row has its own."""
 
 _POSITION: Final = pa.struct([
     ("symbol", TEXT), ("position_amt", AMOUNT), ("side", TEXT), ("entry_price", AMOUNT), ("mark_price", AMOUNT),
@@ -42,6 +47,22 @@ class Table(msgspec.Struct, frozen=True):
     def schema(self) -> pa.Schema:
         """All columns. `id` is the stream entry's, split into the time `at` and the number `seq`."""
         return pa.schema([("id", TEXT), ("at", TIME), ("seq", WHOLE), *self.columns, ("problem", TEXT), ("raw", TEXT)])
+
+    @property
+    def repeating(self) -> list[str]:
+        """Columns whose values come again, as Parquet calls them: a dictionary of times or ids would only be a copy."""
+        leaves = [leaf for name, kind in self.columns for leaf in _leaves(name, kind)]
+        return [path for path, kind in leaves if kind != TIME and path.rpartition(".")[2] not in ONCE]
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    if pa.types.is_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    else:
+        yield path, kind
 
 
 def _named(kind: pa.DataType, *names: str) -> tuple[tuple[str, pa.DataType], ...]:

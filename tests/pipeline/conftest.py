@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,14 +26,16 @@ class Killed(BaseException):
 
 
 class Fuse:
-    """Burns one length with every step and kills at the last."""
+    """Burns one length with every step, whichever thread takes it, and kills at the last."""
 
     def __init__(self, length: int) -> None:
-        self.left = length
+        self.left, self._one = length, threading.Lock()
 
     def burn(self) -> None:
-        self.left -= 1
-        if self.left == 0:
+        with self._one:
+            self.left -= 1
+            last = self.left == 0
+        if last:
             raise Killed
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from p33_pipeline.archive import streams
 from p33_pipeline.archive.streams import Source, sources
 from p33_pipeline.errors import SourceUnavailable
 from p33_pipeline.history import TABLES, History
@@ -80,6 +81,27 @@ def test_killed_at_every_step_and_run_again(redis_client, tmp_path):
         assert not list(Path(root).rglob("events/**/.tmp-*"))
         assert archiver(redis_client, kept, keep_ms=0).run(EVENTS).entries == 0
     assert step > 12
+
+
+def test_killed_while_one_file_is_written_and_the_next_is_read(redis_client, tmp_path, monkeypatch):
+    """Files of two entries, read two at a time: wherever both stood, the next run goes on."""
+    monkeypatch.setattr(streams, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(streams, "FILE_ROWS", 2)
+    step = 0
+    while True:
+        step += 1
+        redis_client.flushall()
+        ids = add_events(redis_client, 9, start_ms=MIDNIGHT_MS - 3000, apart_ms=1000)
+        root, fuse = str(tmp_path / f"at-{step}"), Fuse(step)
+        try:
+            archiver(MortalRedis(redis_client, fuse), History(MortalFolder(root, fuse))).run(EVENTS)
+        except Killed:
+            kept = History(Folder(root))
+            archiver(redis_client, kept).run(EVENTS)
+            assert ids_of(kept) == ids and not gaps(kept), f"killed at step {step}"
+        else:
+            break
+    assert step > 20
 
 
 DYING = """
