@@ -12,7 +12,7 @@ import msgspec
 from p33_pipeline.audit.accounts import Accounts, accounts_of
 from p33_pipeline.audit.audit import audit
 from p33_pipeline.audit.findings import Audit
-from p33_pipeline.audit.scope import open_scope
+from p33_pipeline.audit.scope import open_scope, reading
 from p33_pipeline.errors import HistoryUnreadable
 from p33_pipeline.history import History
 from p33_pipeline.ranges import stamp
@@ -28,7 +28,8 @@ def audit_range(history: History, *, from_ms: int, to_ms: int, policy: Policy, e
 
     Raises HistoryUnreadable, HistoryUnavailable.
     """
-    found = audit(history, from_ms=from_ms, to_ms=to_ms, policy=policy, exact=exact)
+    with reading(history):
+        found = audit(history, from_ms=from_ms, to_ms=to_ms, policy=policy, exact=exact)
     # How far the archive went beyond the range says nothing about it: a closed range audited again is the same bytes.
     found = msgspec.structs.replace(found, until_ms=min(found.until_ms, to_ms))
     history.place.write(_kept(from_ms, to_ms), msgspec.json.encode(found))
@@ -48,12 +49,16 @@ def kept_audit(history: History, *, from_ms: int, to_ms: int) -> Audit | None:
 
 
 def report_of(history: History, found: Audit, *, policy: Policy, notes: Mapping[str, Note]) -> Report:
-    """The report of an audit: its findings, what people said of them, and what the archive shows around them."""
-    scope = open_scope(history, from_ms=found.from_ms, to_ms=found.to_ms, policy=policy)
-    symbols = sorted({b.symbol for b in found.breaks})
-    accounts = accounts_of(scope) if symbols else Accounts({}, {})
-    facts = facts_of(scope.db, from_ms=found.from_ms, to_ms=found.to_ms, symbols=symbols,
-                     ledger=accounts.ledger, redis=accounts.redis)
+    """The report of an audit: its findings, what people said of them, and what the archive shows around them.
+
+    Raises HistoryUnreadable, HistoryUnavailable.
+    """
+    with reading(history):
+        scope = open_scope(history, from_ms=found.from_ms, to_ms=found.to_ms, policy=policy)
+        symbols = sorted({b.symbol for b in found.breaks})
+        accounts = accounts_of(scope) if symbols else Accounts({}, {})
+        facts = facts_of(scope.db, from_ms=found.from_ms, to_ms=found.to_ms, symbols=symbols,
+                         ledger=accounts.ledger, redis=accounts.redis)
     return Report(found, facts, notes)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import duckdb
 import msgspec
@@ -15,6 +17,7 @@ import pyarrow as pa
 
 from p33_pipeline.archive.everything import archived_until_ms, first_ms
 from p33_pipeline.archive.trades import Reach, reaches
+from p33_pipeline.errors import HistoryUnreadable
 from p33_pipeline.history import TABLES, Files, History, Table
 from p33_pipeline.history.place import Folder
 from p33_sidecar.core.model import Policy
@@ -71,6 +74,26 @@ def open_scope(history: History, *, from_ms: int, to_ms: int, policy: Policy) ->
 def opened(history: History, table: Table, **around: int) -> object:
     """The table unread, by whole days, in the form that reads fastest where it lies. Raises HistoryUnreadable."""
     return (history.files if isinstance(history.place, Folder) else history.dataset)(table, **around)
+
+
+@contextmanager
+def reading(history: History) -> Iterator[None]:
+    """Whatever DuckDB says instead of an answer because of a file becomes a sentence that names it.
+
+    It finds files damaged only when it comes to the place, and seldom says which: they are then looked through.
+    What it says for any other reason is a fault of ours and stays as it is. Raises HistoryUnreadable.
+    """
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        for table in TABLES.values():
+            history.verify(table)
+        if isinstance(error, duckdb.IOException | OSError):
+            raise HistoryUnreadable(f"the history at {history.place} changed while it was read, or its place does not "
+                                    f"answer ({str(error)[:160]}): nothing was lost; run again") from error
+        raise
 
 
 def _view(db: duckdb.DuckDBPyConnection, name: str, files: Files) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 
 import msgspec
@@ -146,6 +147,12 @@ class History:
         read = ds.dataset(list(found.paths), schema=table.schema, format="parquet", filesystem=self.place.filesystem)
         return ds.dataset([ds.dataset(found.rest), read])
 
+    def verify(self, table: Table) -> None:
+        """Read every file that counts, the newest first, and let go of what was read. Raises HistoryUnreadable."""
+        for share in reversed(list(self._shares(table, 0, None))):
+            with suppress(FileNotFoundError):
+                self._rows(table, share)
+
     def _read(self, table: Table, from_ms: int, to_ms: int | None, columns: list[str] | None) -> pa.Table:
         wanted = columns or table.schema.names
         pieces = [_within(self._rows(table, share), from_ms, to_ms).select(wanted)
@@ -174,23 +181,31 @@ class History:
         """The file's own words, after a look that it is one of ours."""
         path = f"{table.name}/{part.path}"
         try:
-            said = pq.read_schema(self.place.full(path), filesystem=self.place.filesystem).metadata or {}
+            found = pq.read_schema(self.place.full(path), filesystem=self.place.filesystem)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(path, error) from error
+        said = found.metadata or {}
         if said.get(TABLE_KEY, b"").decode("utf-8", "replace") != table.name:
             raise HistoryUnreadable(f"{path} at {self.place} was not written by p33: move it away and run again")
         version = said.get(VERSION_KEY, b"").decode("utf-8", "replace")
         if version not in table.readable:
             raise HistoryUnreadable(f"{path} at {self.place} has version {version[:20]!r} of its columns, this p33 "
                                     f"reads {table.version}: upgrade p33 before it touches this history")
+        whole = version == str(table.version)
+        for field in table.schema:
+            at = found.get_field_index(field.name)
+            if (at >= 0 or whole) and (at < 0 or found.field(at).type != field.type):
+                raise HistoryUnreadable(f"{path} at {self.place} has no column {field.name} of type {field.type}, as "
+                                        "p33 writes it: somebody rewrote the file; restore it from a backup, or move "
+                                        "it away and accept the gap")
         return said
 
     def _damaged(self, path: str, error: Exception) -> HistoryUnreadable:
-        return HistoryUnreadable(
-            f"{path} at {self.place} is damaged ({str(error)[:120]}): restore it from a backup, or move it away "
-            "and accept the gap; nothing was trimmed or written")
+        said = " ".join(str(error).split())[:120]
+        return HistoryUnreadable(f"{path} at {self.place} is damaged ({said}): restore it from a backup, or move it "
+                                 "away and accept the gap; nothing was trimmed or written")
 
     # -- the parts of compaction ------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from p33_pipeline.audit.scope import opened
+from p33_pipeline.audit.scope import opened, reading
 from p33_pipeline.history import TABLES, History, place_at
 from p33_pipeline.ranges import add_range, iso, range_of
 from p33_pipeline.render.page import counted, money, span
@@ -58,8 +58,9 @@ def review_range(history: History, *, from_ms: int, to_ms: int, fallback: Policy
     """The review of a range of the archive. Raises HistoryUnreadable, HistoryUnavailable, ValueError."""
     wide = {"from_ms": max(from_ms - MARGIN_MS, 0), "to_ms": to_ms + MARGIN_MS}
     # A verdict's entry follows the moment it was decided by as long as issuing took.
-    tables = {name: opened(history, TABLES[name], **wide) for name in ("decisions", "snapshots", "trades")}
-    return review(tables, from_ms=from_ms, to_ms=to_ms, fallback=fallback, parameters=parameters)
+    with reading(history):
+        tables = {name: opened(history, TABLES[name], **wide) for name in ("decisions", "snapshots", "trades")}
+        return review(tables, from_ms=from_ms, to_ms=to_ms, fallback=fallback, parameters=parameters)
 
 
 def summary(found: Review, *, html: str) -> str:
