@@ -8,6 +8,8 @@ A case is numbered by its entry of the stream: `entry_ms` and `seq`. A record th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import pyarrow as pa
@@ -26,6 +28,7 @@ RECOMPUTED: Final = frozenset({
 """Checks that the vectorised rules take again; all others are what they were."""
 FIXED: Final = tuple(check.__name__ for check in CHECKS if check.__name__ not in RECOMPUTED)
 
+BATCH_ROWS: Final = 100_000
 _SHAPE: Final = """{
     "plan_id": "VARCHAR", "symbol": "VARCHAR", "outcome": "VARCHAR", "reason": "VARCHAR", "policy_hash": "VARCHAR",
     "plan": {"action": "VARCHAR", "side": "VARCHAR", "close_qty": "VARCHAR"},
@@ -38,22 +41,38 @@ _SHAPE: Final = """{
     "times": {"decided_ms": "BIGINT"}}"""
 
 
-def read_cases(scope: Scope) -> pa.Table:
-    """One row for each verdict of the range, in no order."""
+def read_cases(scope: Scope) -> Iterator[pa.RecordBatch]:
+    """One row for each verdict of the range, in the order of the archive but for those of unusual records, at last.
+
+    The next batch is read while one is looked at; two are held at a time, however many there are.
+    """
     prepare(scope)
-    inside = f"at_ms >= {int(scope.from_ms)} AND at_ms < {int(scope.to_ms)}"
-    read = scope.db.sql(f"""
-        SELECT * FROM ({_columns_sql('decisions')})
-        WHERE plain IS DISTINCT FROM true OR ({inside})""").to_arrow_table()  # noqa: S608 - names and integers of ours
-    plain = pc.fill_null(read["plain"], False)
-    found = read.drop_columns(["plain"])
-    if pc.all(plain).as_py() is not False:
-        return found
-    register(scope, "unread", found.filter(pc.invert(plain)).select(["entry_ms", "seq"]))
-    left = ('(SELECT epoch_ms("at") AS entry_ms, d.seq AS seq, raw FROM decisions d '
-            'SEMI JOIN unread u ON u.entry_ms = epoch_ms("at") AND u.seq = d.seq)')
-    again = scope.db.sql(f"SELECT * FROM ({recorded_cases_sql(left)}) WHERE {inside}").to_arrow_table()  # noqa: S608
-    return pa.concat_tables([found.filter(plain), again.select(found.column_names).cast(found.schema)])
+    unread = []
+    reader = scope.db.sql(_columns_sql("decisions")).to_arrow_reader(BATCH_ROWS)
+    yield pa.RecordBatch.from_pylist([], reader.schema).drop_columns(["plain"])
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(next, reader, None)
+        while (batch := coming.result()) is not None:
+            coming = ahead.submit(next, reader, None)
+            plain = pc.fill_null(batch["plain"], False)
+            if not _all(plain):
+                unread.append(batch.filter(pc.invert(plain)).select(["entry_ms", "seq"]))
+            yield _within(batch.filter(plain) if unread else batch, scope).drop_columns(["plain"])
+    if unread:
+        register(scope, "unread", pa.Table.from_batches(unread))
+        left = ('(SELECT epoch_ms(d."at") AS entry_ms, d.seq AS seq, raw FROM decisions d '
+                'SEMI JOIN unread u ON u.entry_ms = epoch_ms(d."at") AND u.seq = d.seq)')
+        for batch in scope.db.sql(recorded_cases_sql(left)).to_arrow_reader(BATCH_ROWS):
+            yield _within(batch, scope)
+
+
+def _within(batch: pa.RecordBatch, scope: Scope) -> pa.RecordBatch:
+    inside = pc.and_(pc.greater_equal(batch["at_ms"], scope.from_ms), pc.less(batch["at_ms"], scope.to_ms))
+    return batch if _all(inside) else batch.filter(inside)
+
+
+def _all(mask: pa.Array) -> bool:
+    return mask.null_count == 0 and mask.true_count == len(mask)
 
 
 def _columns_sql(source: str) -> str:

@@ -87,7 +87,8 @@ def losses(verdicts: Verdicts, lost_ms: np.ndarray, now: Side, then: Side) -> tu
         where = verdicts.symbol[wrong], side.fate[wrong]
         np.add.at(table[:, :, column], where, 1)
         np.add.at(table[:, :, column + 1], where, lost_ms[wrong])
-    found = [Loss(verdicts.symbols[symbol], FATES[fate], *(int(figure) for figure in table[symbol, fate]))
+    names = verdicts.symbols.to_pylist()
+    found = [Loss(names[symbol], FATES[fate], *(int(figure) for figure in table[symbol, fate]))
              for symbol, fate in np.argwhere(table.any(axis=2))]
     return tuple(sorted(found, key=lambda loss: (-loss.lost_ms, -loss.lost_ms_then, loss.symbol, loss.reason)))
 
@@ -102,9 +103,9 @@ def flips(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, now: Side, then: Si
     allowed = then.fate[places] == 0
     right = np.where(allowed, ~then.judged.harmful[places],
                      now.judged.harmful[places] | ~now.judged.closable[places])
-    said = ("DENY", "ALLOW")
+    said, names = ("DENY", "ALLOW"), verdicts.symbols.to_pylist()
     return tuple(
-        Flip(plan_id, said[not becomes], said[becomes], fine, verdicts.symbols[symbol], at_ms, cents)
+        Flip(plan_id, said[not becomes], said[becomes], fine, names[symbol], at_ms, cents)
         for plan_id, becomes, fine, symbol, at_ms, cents in zip(
             _plans(db, few), allowed.tolist(), right.tolist(), few.symbol.tolist(), few.at_ms.tolist(), dear.tolist(),
             strict=True))

@@ -10,24 +10,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from p33_pipeline.review.lines import at
+
 
 def coded(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """Each row's place in the column's distinct values, and these."""
-    told = pa.chunked_array(column.chunks if isinstance(column, pa.ChunkedArray) else [column], column.type)
-    told = told.dictionary_encode()
-    if not told.num_chunks:
-        return np.empty(0, np.int32), pa.array([], column.type)
-    codes = np.concatenate([pc.fill_null(chunk.indices, -1).to_numpy() for chunk in told.chunks])
-    return codes, told.chunk(told.num_chunks - 1).dictionary
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    told = column.dictionary_encode()
+    return pc.fill_null(told.indices, -1).to_numpy(), told.dictionary
 
 
 def unified(*columns: tuple[np.ndarray, pa.Array]) -> tuple[list[np.ndarray], pa.Array]:
     """Columns that were coded each by its own values, coded by the values of all of them."""
-    places, values = coded(pa.chunked_array([own for _, own in columns]))
+    places, values = coded(pa.concat_arrays([own for _, own in columns]))
     starts = np.cumsum([0, *(len(own) for _, own in columns)])
-    taken = [np.append(places[start:start + len(own)], -1).astype(np.int32)[codes]
-             for start, (codes, own) in zip(starts, columns, strict=False)]
-    return taken, values
+    return [at(places[start:start + len(own)], codes, -1).astype(np.int32)
+            for start, (codes, own) in zip(starts, columns, strict=False)], values
+
+
+def gathered(values: pa.Array, places: np.ndarray) -> pa.Array:
+    """The values at places, null at -1."""
+    return values.take(pa.array(places, mask=places < 0))
+
+
+def places_in(values: pa.Array, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Each row's place in `values`, -1 for what is not among them."""
+    return pc.fill_null(pc.index_in(column, values, skip_nulls=True), -1).to_numpy()
 
 
 def combined(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from p33_pipeline.review.coded import combined
-from p33_pipeline.review.polls import Look
+from p33_pipeline.review.coded import combined, gathered
+from p33_pipeline.review.replies import Look
 from p33_pipeline.review.rules import cents, judged_facts
 from p33_pipeline.review.verdicts import TERMS, Verdicts
 
@@ -54,13 +54,12 @@ def judge(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, look: Look, *, stal
 def _facts(verdicts: Verdicts, look: Look, rows: np.ndarray) -> pa.Table:
     """What the verdicts of these rows rest on."""
     terms = verdicts.all_terms.take(pa.array(verdicts.terms[rows]))
-    known = {name: verdicts.amounts.take(pa.array(places, mask=places < 0))
-             for name, places in (("amt", look.amt[rows]), ("truth", verdicts.truth[rows]))}
+    known = {name: gathered(verdicts.amounts, places[rows]) for name, places in (("amt", look.amt),
+                                                                                ("truth", verdicts.truth))}
     return pa.table({**{name: terms[name] for name in TERMS}, **known})
 
 
 def wrong_cents(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, judged: Judged, which: np.ndarray) -> np.ndarray:
     """What an ALLOW of these verdicts (their places) would have put at risk, in cents."""
-    price = verdicts.price[which]
-    return cents(db, judged.facts["excess4"].combine_chunks().take(pa.array(judged.fact[which])),
-                 verdicts.prices.take(pa.array(price, mask=price < 0))).to_numpy()
+    return cents(db, gathered(judged.facts["excess4"].combine_chunks(), judged.fact[which]),
+                 gathered(verdicts.prices, verdicts.price[which])).to_numpy()

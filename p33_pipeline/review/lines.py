@@ -27,6 +27,13 @@ class Line(msgspec.Struct, frozen=True):
         upto = np.maximum.accumulate(np.where(chosen, np.arange(len(chosen)), -1))
         return np.where(at(self.symbol, upto, -1) == self.symbol, upto, -1)
 
+    def next(self, chosen: np.ndarray) -> np.ndarray:
+        """For each place the symbol's next chosen event from there on."""
+        count = len(chosen)
+        follows = np.minimum.accumulate(np.where(chosen, np.arange(count), count)[::-1])[::-1]
+        follows = np.where(follows < count, follows, -1)
+        return np.where(at(self.symbol, follows, -1) == self.symbol, follows, -1)
+
 
 def at(values: np.ndarray, places: np.ndarray, none: int) -> np.ndarray:
     """The values at places, `none` at -1."""

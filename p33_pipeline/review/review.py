@@ -22,9 +22,9 @@ from p33_pipeline.review.changes import Flip, Loss, flips, hours, losses, side_o
 from p33_pipeline.review.choose import Interval
 from p33_pipeline.review.grid import Counts, Grid, Tally, grid_around
 from p33_pipeline.review.judge import Judged, judge, wrong_cents
-from p33_pipeline.review.polls import as_it_was, thinned
-from p33_pipeline.review.truth import read_hindsight
-from p33_pipeline.review.verdicts import Replies, Verdicts, verdicts_of
+from p33_pipeline.review.replies import Replies, replies_of, thinned
+from p33_pipeline.review.truth import truth_of
+from p33_pipeline.review.verdicts import Verdicts, in_hindsight, verdicts_of
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.record import policy_of, read_record
 
@@ -95,7 +95,9 @@ def review(tables: dict[str, Any], *, from_ms: int, to_ms: int, fallback: Policy
     parameters = parameters or Parameters()
     scope = scope_of(tables, from_ms=from_ms, to_ms=to_ms, begin_ms=from_ms, until_ms=to_ms, reach={}, policy=fallback)
     with scope.db as db:
-        every, replies = verdicts_of(*read_hindsight(scope, read_cases(scope)))
+        every = verdicts_of(read_cases(scope))
+        replies = replies_of(db, every.symbols)
+        every, replies = in_hindsight(every, replies, truth_of(db, replies, every.symbols))
         policy = _policy_in_force(db, every) or fallback
         grid = grid_around(policy, stale_ms=parameters.stale_ms, cooldown_ms=parameters.cooldown_ms,
                            tolerance_pct=parameters.tolerance_pct, poll_ms=parameters.poll_ms)
@@ -110,7 +112,8 @@ def _judge(db: duckdb.DuckDBPyConnection, every: Verdicts, replies: Replies, gri
     lost_ms = np.minimum(verdicts.next_ms - verdicts.at_ms, policy.plan_max_age_ms)
 
     def at_interval(poll_ms: int) -> Judged:
-        look = as_it_was(verdicts) if poll_ms == policy.poll_ms else thinned(verdicts, replies, poll_ms=poll_ms)
+        look = verdicts.own if poll_ms == policy.poll_ms else thinned(
+            replies, verdicts.own, symbol=verdicts.symbol, at_ms=verdicts.at_ms, reply=verdicts.reply, poll_ms=poll_ms)
         return judge(db, verdicts, look, stale_ms=grid.stale_ms, cooldown_ms=grid.cooldown_ms,
                      tolerance_pct=grid.tolerance_pct, material_pct=parameters.material_pct)
 
@@ -152,7 +155,7 @@ def _policy_in_force(db: duckdb.DuckDBPyConnection, verdicts: Verdicts) -> Polic
     """The policy of the range's last verdict."""
     if not len(verdicts.at_ms):
         return None
-    latest = verdicts.only(verdicts.at_ms == verdicts.at_ms.max())
+    latest = verdicts.only(np.flatnonzero(verdicts.at_ms == verdicts.at_ms.max()))
     last = latest.only(np.lexsort((latest.seq, latest.entry_ms))[-1:])
     ((raw,),) = db.execute("""SELECT raw FROM decisions WHERE "at" = epoch_ms($ms) AT TIME ZONE 'UTC' AND seq = $seq""",
                            {"ms": int(last.entry_ms[0]), "seq": int(last.seq[0])}).fetchall()

@@ -5,91 +5,101 @@ constant, the trades explain everything between them and the truth there is know
 not archived, an account changed without one), it is not known, and no verdict there is judged. A snapshot that
 contradicts agreeing neighbours on both sides was itself late and bends no truth.
 
-A trade while a snapshot was under way may or may not be in it: both are tried.
+A trade while a snapshot was under way may or may not be in it: both are tried. Amounts are coded (see `coded`): sums
+and differences are taken once for each pair of amounts that occurs.
 """
 
 from __future__ import annotations
 
 import duckdb
+import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from p33_pipeline.audit.scope import Scope, register
-
-
-def read_hindsight(scope: Scope, cases: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """The cases, every reply about their symbols in the order of arrival, and the moments their truth changes."""
-    register(scope, "cases", cases)
-    prepare(scope.db, snapshots="snapshots", trades="trades", cases="cases")
-    seen = scope.db.sql("SELECT * FROM seen ORDER BY received_ms, requested_ms").to_arrow_table()
-    return cases, seen, scope.db.sql(truths_sql()).to_arrow_table()
+from p33_pipeline.history.tables import AMOUNT
+from p33_pipeline.review.coded import coded, combined, gathered, places_in
+from p33_pipeline.review.lines import Line, at
+from p33_pipeline.review.replies import Replies
 
 
-def prepare(db: duckdb.DuckDBPyConnection, *, snapshots: str, trades: str, cases: str) -> None:
-    """Make the tables `seen` (every good reply, by symbol), `moves` (running total of trades) and `constants`.
+class Truth(msgspec.Struct, frozen=True):
+    """The moments at which a symbol's true position changes, and to what: places in `amounts`, -1 is not known."""
 
-    `snapshots` and `trades` name relations with the archive's columns; only symbols of `cases` are looked at.
-    """
-    db.execute(f"""
-        CREATE OR REPLACE TEMP TABLE seen AS
-        WITH polls AS (
-            SELECT epoch_ms(requested_at) AS requested_ms, epoch_ms(received_at) AS received_ms, positions,
-                   unknown_symbols
-            FROM {snapshots} WHERE outcome = 'ok' AND requested_at IS NOT NULL AND received_at IS NOT NULL
-        ), held AS (
-            SELECT requested_ms, p.symbol AS symbol, p.position_amt AS amt, true AS listed
-            FROM (SELECT requested_ms, unnest(positions) AS p FROM polls)
-        )
-        SELECT s.symbol, q.requested_ms, q.received_ms,
-               CASE WHEN list_contains(coalesce(q.unknown_symbols, []), s.symbol) THEN NULL
-                    WHEN h.listed THEN h.amt ELSE 0 END::DECIMAL(38,18) AS amt
-        FROM polls q CROSS JOIN (SELECT DISTINCT symbol FROM {cases}) s
-        LEFT JOIN held h ON h.symbol = s.symbol AND h.requested_ms = q.requested_ms""")  # noqa: S608 - a name of ours
-    db.execute(f"""
-        CREATE OR REPLACE TEMP TABLE moves AS
+    line: Line
+    amt: np.ndarray
+    amounts: pa.Array
+
+
+def truth_of(db: duckdb.DuckDBPyConnection, replies: Replies, symbols: pa.Array) -> Truth:
+    """From the replies about the symbols and from the trades of the relation `trades`."""
+    moves, total, totals = _moves(db, symbols)
+    constants, constant, known = _constants(db, replies, moves, total, totals)
+    symbol = np.concatenate((constants.symbol, moves.symbol))
+    at_ms = np.concatenate((constants.at_ms, moves.at_ms))
+    order = np.lexsort((at_ms, symbol))
+    line = Line(symbol[order], at_ms[order])
+    amt, amounts = _put_together(
+        db, "+", (at(constant, constants.places(line.symbol, line.at_ms), -1), known),
+        (at(total, moves.places(line.symbol, line.at_ms), -1), totals))
+    kept = _changes(line.symbol, amt)
+    return Truth(Line(line.symbol[kept], line.at_ms[kept]), amt[kept], amounts)
+
+
+def _moves(db: duckdb.DuckDBPyConnection, symbols: pa.Array) -> tuple[Line, np.ndarray, pa.Array]:
+    """Each symbol's trades in time, and their running total."""
+    moves = db.sql("""
         SELECT symbol, at_ms, sum(moved) OVER (PARTITION BY symbol ORDER BY at_ms)::DECIMAL(38,18) AS total FROM (
             SELECT symbol, epoch_ms(traded_at) AS at_ms, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS moved
-            FROM {trades} WHERE traded_at IS NOT NULL GROUP BY ALL)""")  # noqa: S608 - a name of ours
-    db.execute(_CONSTANTS)
+            FROM trades WHERE traded_at IS NOT NULL GROUP BY ALL)""").to_arrow_table()
+    symbol, at_ms = places_in(symbols, moves["symbol"]), moves["at_ms"].to_numpy()
+    order = np.lexsort((at_ms, symbol))
+    order = order[symbol[order] >= 0]
+    total, totals = coded(moves["total"])
+    return Line(symbol[order], at_ms[order]), total[order], totals
 
 
-_CONSTANTS = """
-    CREATE OR REPLACE TEMP TABLE constants AS
-    WITH pinned AS (
-        SELECT s.symbol, s.requested_ms, s.amt - coalesce(a.total, 0) AS early, s.amt - coalesce(b.total, 0) AS late
-        FROM seen s
-        ASOF LEFT JOIN moves a ON a.symbol = s.symbol AND s.requested_ms >= a.at_ms
-        ASOF LEFT JOIN moves b ON b.symbol = s.symbol AND s.received_ms >= b.at_ms
-        WHERE s.amt IS NOT NULL
-    ), paired AS (
-        SELECT *, lead(early) OVER follows AS next_early, lead(late) OVER follows AS next_late FROM pinned
-        WINDOW follows AS (PARTITION BY symbol ORDER BY requested_ms)
-    ), agreed AS (
-        SELECT symbol, requested_ms, CASE WHEN early IN (next_early, next_late) THEN early
-                                          WHEN late IN (next_early, next_late) THEN late END AS constant
-        FROM paired
-    )
-    SELECT symbol, requested_ms, coalesce(constant, CASE WHEN left_of = right_of THEN left_of END) AS constant
-    FROM (
-        SELECT *, last_value(constant IGNORE NULLS) OVER before AS left_of,
-                  first_value(constant IGNORE NULLS) OVER after AS right_of
-        FROM agreed
-        WINDOW before AS (PARTITION BY symbol ORDER BY requested_ms ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-               after AS (PARTITION BY symbol ORDER BY requested_ms ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING))"""
+def _constants(db: duckdb.DuckDBPyConnection, replies: Replies, moves: Line, total: np.ndarray,
+               totals: pa.Array) -> tuple[Line, np.ndarray, pa.Array]:
+    """Where a symbol's constant changes, and to what."""
+    polls = np.argsort(replies.requested_ms, kind="stable")
+    symbol, place = np.nonzero(replies.amt[:, polls] >= 0)
+    poll = polls[place]
+    begun = Line(symbol, replies.requested_ms[poll])
+    ways = [moves.places(symbol, ms[poll]) for ms in (replies.requested_ms, replies.received_ms)]
+    held = np.tile(replies.amt[symbol, poll], 2)
+    both, known = _put_together(db, "-", (held, replies.amounts), (at(total, np.concatenate(ways), -1), totals))
+    early, late = both[:len(poll)], both[len(poll):]
+    alone = np.append(symbol[1:], -1) != symbol
+    next_early, next_late = (np.where(alone, -1, np.roll(way, -1)) for way in (early, late))
+    agreed = np.where((early == next_early) | (early == next_late), early,
+                      np.where((late == next_early) | (late == next_late), late, -1))
+    before = at(agreed, begun.last(agreed >= 0), -1)
+    after = at(agreed, begun.next(agreed >= 0), -1)
+    constant = np.where(agreed >= 0, agreed, np.where(before == after, before, -1))
+    kept = _changes(symbol, constant)
+    return Line(symbol[kept], begun.at_ms[kept]), constant[kept], known
 
 
-def with_truth_sql(source: str) -> str:
-    """SELECT: the rows of `source` (columns `symbol`, `at_ms`) with `truth`, null where it is not known."""
-    return f"""
-        SELECT c.*, k.constant + coalesce(m.total, 0) AS truth FROM {source} c
-        ASOF LEFT JOIN constants k ON k.symbol = c.symbol AND c.at_ms >= k.requested_ms
-        ASOF LEFT JOIN moves m ON m.symbol = c.symbol AND c.at_ms >= m.at_ms"""  # noqa: S608 - a name of ours
+def _put_together(db: duckdb.DuckDBPyConnection, sign: str, first: tuple[np.ndarray, pa.Array],
+                  second: tuple[np.ndarray, pa.Array]) -> tuple[np.ndarray, pa.Array]:
+    """Sums or differences of coded amounts, coded. An unknown first stays so; an unknown second is nothing."""
+    (left, lefts), (right, rights) = first, second
+    place, rows = combined(left, right)
+    db.register("pairs_given", pa.table({
+        "n": np.arange(len(rows)), "a": gathered(lefts, left[rows]),
+        "b": pc.fill_null(gathered(rights, right[rows]), pa.scalar(0, AMOUNT))}))
+    try:
+        question = f"SELECT (a {sign} b)::DECIMAL(38,18) AS amt FROM pairs_given ORDER BY n"  # noqa: S608 - a sign of ours
+        found = db.sql(question).to_arrow_table()
+    finally:
+        db.unregister("pairs_given")
+    codes, amounts = coded(found["amt"])
+    return codes[place], amounts
 
 
-def truths_sql() -> str:
-    """SELECT: for each symbol the moments at which its truth changes, and to what; null is not known."""
-    points = "(SELECT symbol, requested_ms AS at_ms FROM constants UNION SELECT symbol, at_ms FROM moves)"
-    return f"""
-        SELECT symbol, at_ms, truth FROM (
-            SELECT *, lag(truth) OVER w AS before, row_number() OVER w AS n FROM ({with_truth_sql(points)})
-            WINDOW w AS (PARTITION BY symbol ORDER BY at_ms))
-        WHERE n = 1 OR truth IS DISTINCT FROM before ORDER BY symbol, at_ms"""  # noqa: S608 - names of ours
+def _changes(symbol: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Which of a symbol's rows, in time, differ from the one before."""
+    if not len(symbol):
+        return np.zeros(0, bool)
+    return np.append(True, (symbol[1:] != symbol[:-1]) | (code[1:] != code[:-1]))

@@ -6,6 +6,7 @@ Times and ages are milliseconds in int64; what is not known is `UNKNOWN`, which 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -13,24 +14,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from p33_pipeline.review.coded import coded, combined, unified
-from p33_pipeline.review.lines import Line, at
+from p33_pipeline.review.coded import coded, combined, gathered, unified
+from p33_pipeline.review.lines import at
+from p33_pipeline.review.replies import UNKNOWN, Look, Replies
+from p33_pipeline.review.truth import Truth
 
-UNKNOWN: Final = -(2**62)
 NEVER: Final = 2**62
 """The age of the last order where there was none."""
 TERMS: Final = ("book", "step", "least_qty", "most_qty", "bound", "quarters", "sells")
 """What a verdict rests on besides the position: the book, the exchange's grid, the plan."""
+_CODED: Final = ("symbol", "amt", "mark_price", *TERMS)
+_WHOLE: Final = {"at_ms": UNKNOWN, "entry_ms": UNKNOWN, "seq": UNKNOWN, "snapshot_ms": UNKNOWN,
+                 "snapshot_age_ms": UNKNOWN, "order_age_ms": NEVER, "released_ms": NEVER}
+"""The columns of integers, and what stands for null in them."""
 
 
 class Verdicts(msgspec.Struct, frozen=True):
     """Cases by symbol, time and entry.
 
-    `symbol` is a place in `symbols`, `amt` and `truth` are places in `amounts`, `price` in `prices`, `terms` a row of
-    `all_terms`; -1 is not known. `next_ms`: when the symbol was next judged. `reply`: the place of the last reply.
+    `symbol` is a place in `symbols`, `price` in `prices`, `terms` a row of `all_terms`, the look's amounts places in
+    `amounts`, as is `truth`; -1 is not known. `next_ms`: when the symbol was next judged. `reply`: the place of the
+    poll that had arrived last.
     """
 
-    symbols: list[str]
+    symbols: pa.Array
     amounts: pa.Array
     prices: pa.Array
     all_terms: pa.Table
@@ -39,15 +46,15 @@ class Verdicts(msgspec.Struct, frozen=True):
     entry_ms: np.ndarray
     seq: np.ndarray
     sound: np.ndarray
-    amt: np.ndarray
-    truth: np.ndarray
     terms: np.ndarray
     price: np.ndarray
+    amt: np.ndarray
     snapshot_ms: np.ndarray
     age_ms: np.ndarray
     order_age_ms: np.ndarray
     released_ms: np.ndarray
     next_ms: np.ndarray
+    truth: np.ndarray
     reply: np.ndarray
 
     def only(self, which: np.ndarray) -> Verdicts:
@@ -56,66 +63,67 @@ class Verdicts(msgspec.Struct, frozen=True):
             name: column[which] for name in self.__struct_fields__
             if isinstance(column := getattr(self, name), np.ndarray)})
 
-
-class Replies(msgspec.Struct, frozen=True):
-    """Every reply about a symbol, by symbol and arrival; `polls`: when each poll began, ascending."""
-
-    line: Line
-    requested_ms: np.ndarray
-    amt: np.ndarray
-    polls: np.ndarray
+    @property
+    def own(self) -> Look:
+        """What they saw."""
+        return Look(self.amt, self.snapshot_ms, self.age_ms)
 
 
-def verdicts_of(cases: pa.Table, seen: pa.Table, truths: pa.Table) -> tuple[Verdicts, Replies]:
-    """The arrays. `seen`: each reply (`symbol`, `requested_ms`, `received_ms`, `amt`) in the order of the last two;
-    `truths`: where a symbol's truth changes (`symbol`, `at_ms`, `truth`), in order."""
-    symbol, symbols = coded(cases["symbol"])
-    order = _order(symbol, *(cases[name].to_numpy() for name in ("at_ms", "entry_ms", "seq")))
-    symbol = symbol[order]
-    column = {name: cases[name].combine_chunks().take(pa.array(order)) for name in cases.column_names}
-    at_ms = _ms(column["at_ms"], UNKNOWN)
-    line, replied = _line(seen, "received_ms", symbols)
-    changes, changed = _line(truths, "at_ms", symbols)
-    (amt, known, truth), amounts = unified(coded(column["amt"]), coded(replied["amt"]), coded(changed["truth"]))
-    terms, first = combined(*(coded(column[name])[0] for name in TERMS))
-    price, prices = coded(column["mark_price"])
-    verdicts = Verdicts(
-        symbols=symbols.to_pylist(), amounts=amounts, prices=prices, terms=terms,
-        all_terms=pa.table({name: column[name].take(pa.array(first)) for name in TERMS}),
-        symbol=symbol, at_ms=at_ms, entry_ms=_ms(column["entry_ms"], UNKNOWN), seq=_ms(column["seq"], UNKNOWN),
-        sound=column["sound"].to_numpy(zero_copy_only=False), amt=amt, price=price,
-        truth=at(truth, changes.places(symbol, at_ms), -1), reply=line.places(symbol, at_ms),
-        snapshot_ms=_ms(column["snapshot_ms"], UNKNOWN), age_ms=_ms(column["snapshot_age_ms"], UNKNOWN),
-        order_age_ms=_ms(column["order_age_ms"], NEVER), released_ms=_ms(column["released_ms"], NEVER),
+def verdicts_of(batches: Iterable[pa.RecordBatch]) -> Verdicts:
+    """All cases of the batches."""
+    coded_parts, whole_parts = {name: [] for name in _CODED}, {name: [] for name in (*_WHOLE, "sound")}
+    for batch in batches:
+        for name, parts in coded_parts.items():
+            parts.append(coded(batch[name]))
+        for name, unknown in _WHOLE.items():
+            whole_parts[name].append(pc.fill_null(batch[name], unknown).to_numpy())
+        whole_parts["sound"].append(batch["sound"].to_numpy(zero_copy_only=False))
+    values, column = {}, {}
+    for name, parts in coded_parts.items():
+        codes, values[name] = unified(*parts)
+        column[name] = np.concatenate(codes)
+    column |= {name: np.concatenate(parts) for name, parts in whole_parts.items()}
+    given = {name: column.pop(name) for name in TERMS}
+    terms, first = combined(*given.values())
+    order = _order(*(column[name] for name in ("symbol", "at_ms", "entry_ms", "seq")))
+    column = {name: part[order] for name, part in column.items()}
+    symbol, at_ms = column["symbol"], column["at_ms"]
+    unknown = np.full(len(order), -1, np.int32)
+    return Verdicts(
+        symbols=values["symbol"], amounts=values["amt"], prices=values["mark_price"],
+        all_terms=pa.table({name: gathered(values[name], codes[first]) for name, codes in given.items()}),
+        symbol=symbol, at_ms=at_ms, entry_ms=column["entry_ms"], seq=column["seq"], sound=column["sound"],
+        terms=terms.astype(np.int32)[order], price=column["mark_price"], amt=column["amt"],
+        snapshot_ms=column["snapshot_ms"], age_ms=column["snapshot_age_ms"], order_age_ms=column["order_age_ms"],
+        released_ms=column["released_ms"], truth=unknown, reply=unknown,
         next_ms=np.where(np.append(symbol[1:], -1) == symbol, np.append(at_ms[1:], 0), NEVER))
-    requested_ms = replied["requested_ms"].to_numpy()
-    return verdicts, Replies(line, requested_ms, known, np.unique(seen["requested_ms"].to_numpy()))
+
+
+def in_hindsight(verdicts: Verdicts, replies: Replies, truth: Truth) -> tuple[Verdicts, Replies]:
+    """The verdicts with what was true, and all amounts as places in one list."""
+    (amt, replied, true), amounts = unified(
+        (verdicts.amt, verdicts.amounts), (replies.amt, replies.amounts), (truth.amt, truth.amounts))
+    known = at(true, truth.line.places(verdicts.symbol, verdicts.at_ms), -1)
+    return (msgspec.structs.replace(verdicts, amt=amt, amounts=amounts, truth=known,
+                                    reply=replies.last_at(verdicts.at_ms)),
+            msgspec.structs.replace(replies, amt=replied, amounts=amounts))
 
 
 def _order(symbol: np.ndarray, at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray) -> np.ndarray:
     """By symbol, time, entry. The archive is in the order of entries: most often only symbols are to be parted."""
-    later = np.zeros(max(len(symbol) - 1, 0), bool)
-    same = ~later
-    for values in (at_ms, entry_ms, seq):
-        later |= same & (values[1:] > values[:-1])
-        same &= values[1:] == values[:-1]
     few = symbol.astype(np.int16) if symbol.max(initial=0) < 2**15 else symbol  # two bytes sort in linear time
-    if (later | same).all():
+    if _ascends(at_ms, entry_ms, seq):
         return np.argsort(few, kind="stable")
     order = np.lexsort((seq, entry_ms, at_ms))
     return order[np.argsort(few[order], kind="stable")]
 
 
-def _line(events: pa.Table, time: str, symbols: pa.Array) -> tuple[Line, dict[str, pa.Array]]:
-    """The events of known symbols by symbol and time, and their columns in that order."""
-    symbol = pc.fill_null(pc.index_in(events["symbol"], symbols), -1).to_numpy()
-    at_ms = events[time].to_numpy()
-    order = np.argsort(symbol, kind="stable")
-    order = order[symbol[order] >= 0]
-    places = pa.array(order)
-    return Line(symbol[order], at_ms[order]), {name: events[name].combine_chunks().take(places)
-                                               for name in events.column_names}
-
-
-def _ms(column: pa.Array, unknown: int) -> np.ndarray:
-    return pc.fill_null(column, unknown).to_numpy()
+def _ascends(*columns: np.ndarray) -> bool:
+    """Whether the rows are in the order of the first column, then of the second, and so on."""
+    ties = np.arange(max(len(columns[0]) - 1, 0))
+    for column in columns:
+        now, following = column[ties], column[ties + 1]
+        if (following < now).any():
+            return False
+        ties = ties[following == now]
+    return True

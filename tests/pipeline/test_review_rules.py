@@ -14,9 +14,7 @@ from p33_pipeline.audit.scope import Scope, scope_of
 from p33_pipeline.history import TABLES
 from p33_pipeline.review.cases import read_cases
 from p33_pipeline.review.judge import judge
-from p33_pipeline.review.polls import as_it_was
 from p33_pipeline.review.rules import tolerance_units
-from p33_pipeline.review.truth import read_hindsight
 from p33_pipeline.review.verdicts import verdicts_of
 from p33_sidecar.core.checks import decide, evaluation_failed
 from p33_sidecar.core.model import Policy
@@ -46,8 +44,8 @@ def vectorised(many, *, by_record: bool) -> list[dict]:
     """The rules' findings for these facts, in order, by way of the records that the sidecar would write."""
     scope = opened([written(one)[0].decode() for one in many], by_record=by_record)
     with scope.db as db:
-        verdicts, _ = verdicts_of(*read_hindsight(scope, read_cases(scope)))
-        judged = judge(db, verdicts, as_it_was(verdicts), stale_ms=STALE, cooldown_ms=COOLDOWN,
+        verdicts = verdicts_of(read_cases(scope))
+        judged = judge(db, verdicts, verdicts.own, stale_ms=STALE, cooldown_ms=COOLDOWN,
                        tolerance_pct=TOLERANCE, material_pct=Decimal(5))
     closed4 = judged.facts["closed4"].to_pylist()
     found = {seq: {"closable": closable, "stale_denies": stale, "cooldown_denies": cooldown,
@@ -62,7 +60,7 @@ def cases(raws: list[str], *, by_record: bool) -> tuple[list[dict], int]:
     """The cases of these records, and how many were read off the record itself."""
     scope = opened(raws, by_record=by_record)
     with scope.db as db:
-        told = sorted(read_cases(scope).to_pylist(), key=lambda case: case["seq"])
+        told = sorted((case for batch in read_cases(scope) for case in batch.to_pylist()), key=lambda case: case["seq"])
         unread = db.execute("SELECT count(*) FROM duckdb_views() WHERE view_name = 'unread'").fetchall()[0][0]
         return told, db.execute("SELECT count(*) FROM unread").fetchall()[0][0] if unread else 0
 

@@ -1,0 +1,101 @@
+"""The exchange's replies as a matrix of symbols and polls, and what a verdict would have seen at a longer interval.
+
+Of the polls the first is kept, then each that began at least the interval after the last one kept. A snapshot that was
+older than that already stays what it was. A refresh on demand is not played: a longer interval is judged without.
+A verdict's place among all polls is looked up once; each interval then costs a gather.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import duckdb
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from p33_pipeline.review.coded import coded, places_in
+from p33_pipeline.review.lines import at
+
+UNKNOWN: Final = -(2**62)
+"""A time or an age that is not known: below every one that is."""
+
+
+class Replies(msgspec.Struct, frozen=True):
+    """Every good poll in the order of arrival, and what it said of each symbol.
+
+    `amt`, by symbol and poll, is a place in `amounts`; -1 where the reply could not tell: a symbol it did not know,
+    or listed twice, as in hedge mode.
+    """
+
+    requested_ms: np.ndarray
+    received_ms: np.ndarray
+    amt: np.ndarray
+    amounts: pa.Array
+
+    def last_at(self, at_ms: np.ndarray) -> np.ndarray:
+        """The place of the poll that had arrived last, -1 for none."""
+        return (np.searchsorted(self.received_ms, at_ms, side="right") - 1).astype(np.int32)
+
+    def last_kept(self, poll_ms: int) -> np.ndarray:
+        """For each symbol and poll the last poll up to it that an interval keeps and that could tell, -1 for none."""
+        kept = np.isin(self.requested_ms, _every(np.unique(self.requested_ms), poll_ms))
+        places = np.where(kept & (self.amt >= 0), np.arange(len(kept), dtype=np.int32), np.int32(-1))
+        return np.maximum.accumulate(places, axis=1)
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What each verdict saw: the amount (-1: none), when it was taken, how old it was."""
+
+    amt: np.ndarray
+    snapshot_ms: np.ndarray
+    age_ms: np.ndarray
+
+
+def replies_of(db: duckdb.DuckDBPyConnection, symbols: pa.Array) -> Replies:
+    """The replies in the relation `snapshots` about these symbols."""
+    polls = db.sql("""
+        SELECT epoch_ms(requested_at) AS requested_ms, epoch_ms(received_at) AS received_ms,
+               [p.symbol FOR p IN positions] AS symbols, [p.position_amt FOR p IN positions] AS amounts,
+               unknown_symbols
+        FROM snapshots WHERE outcome = 'ok' AND requested_at IS NOT NULL AND received_at IS NOT NULL
+        """).to_arrow_table().combine_chunks()
+    poll, symbol = _listed(polls["symbols"], symbols)
+    held, amounts = coded(pc.list_flatten(polls["amounts"]))
+    amounts = pa.concat_arrays([amounts, pa.array([0], amounts.type)])  # what is not listed is not held
+    amt = np.full((len(symbols), polls.num_rows), len(amounts) - 1, np.int32)
+    ours = symbol >= 0
+    amt[symbol[ours], poll[ours]] = held[ours]
+    told = np.bincount(symbol[ours] * np.int64(polls.num_rows) + poll[ours], minlength=amt.size).reshape(amt.shape)
+    amt[told > 1] = -1
+    poll, symbol = _listed(polls["unknown_symbols"], symbols)
+    amt[symbol[symbol >= 0], poll[symbol >= 0]] = -1
+    requested_ms, received_ms = (polls[name].to_numpy() for name in ("requested_ms", "received_ms"))
+    order = np.lexsort((requested_ms, received_ms))
+    return Replies(requested_ms[order], received_ms[order], amt[:, order], amounts)
+
+
+def _listed(texts: pa.ChunkedArray, symbols: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The poll and the symbol of each entry of a column of lists; -1 for a symbol that is none of ours."""
+    return (pc.list_parent_indices(texts).to_numpy().astype(np.int64), places_in(symbols, pc.list_flatten(texts)))
+
+
+def thinned(replies: Replies, own: Look, *, symbol: np.ndarray, at_ms: np.ndarray, reply: np.ndarray,
+            poll_ms: int) -> Look:
+    """What verdicts that saw `own` would have seen. `reply`: the place of the poll that had arrived last."""
+    place = np.where(reply >= 0, replies.last_kept(poll_ms)[symbol, reply], -1) if replies.amt.size else reply
+    requested_ms = at(replies.requested_ms, place, UNKNOWN)
+    stays = (own.snapshot_ms != UNKNOWN) & (own.snapshot_ms <= requested_ms)
+    amt = np.where(place >= 0, replies.amt[symbol, place], -1) if replies.amt.size else place
+    return Look(np.where(stays, own.amt, amt), np.where(stays, own.snapshot_ms, requested_ms),
+                np.where(stays, own.age_ms, np.where(place >= 0, at_ms - requested_ms, UNKNOWN)))
+
+
+def _every(polls: np.ndarray, poll_ms: int) -> np.ndarray:
+    """The polls that stay at an interval."""
+    kept, place = [], 0
+    while place < len(polls):
+        kept.append(polls[place])
+        place = int(np.searchsorted(polls, polls[place] + poll_ms))
+    return np.array(kept, np.int64)
