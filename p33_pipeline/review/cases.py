@@ -3,7 +3,8 @@
 Read off the archive's columns; where those are not plain (an older archive, a text written in an unusual way), off the
 archived record itself. Quantities are DECIMAL(38,18) and never a float; ages are milliseconds; null is "not known", as
 None is in the core. What a judged threshold or a thinned poll can change is kept apart from what it cannot (`sound`).
-A case is numbered by its entry of the stream: `entry_ms` and `seq`. A record that cannot be read is no case.
+A case is numbered by its entry of the stream: `entry_ms` and `seq`. A record that cannot be read is no case, nor is one
+with a quantity that has more decimal places than the column: rounded, a tiny bound would be no bound at all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from p33_pipeline.audit.rules import CONDITIONS, prepare, read_sql
 from p33_pipeline.audit.scope import Scope, register
+from p33_pipeline.history.tables import AMOUNT
 from p33_sidecar.core.actions import FRACTIONS
 from p33_sidecar.core.checks import CHECKS
 from p33_sidecar.core.reasons import Reason
@@ -39,6 +41,10 @@ _SHAPE: Final = """{
                 "released_ms": "BIGINT", "snapshot_age_ms": "BIGINT", "last_order_age_ms": "BIGINT"},
     "checks": [{"name": "VARCHAR", "pass": "BOOLEAN", "value": "VARCHAR"}],
     "times": {"decided_ms": "BIGINT"}}"""
+
+
+_QUANTITIES: Final = ("r.snapshot.position_amt", "r.ledger.last_known_amt", "r.plan.close_qty", "r.filters.step",
+                      "r.filters.min_qty", "r.filters.max_qty")
 
 
 def read_cases(scope: Scope) -> Iterator[pa.RecordBatch]:
@@ -93,6 +99,7 @@ def _columns_sql(source: str) -> str:
 def recorded_cases_sql(source: str) -> str:
     """SELECT: one case for each row of `source`: columns `entry_ms`, `seq` and `raw`, the record's JSON."""
     fixed = ", ".join(f"'{name}'" for name in FIXED)
+    whole = " AND ".join(f"coalesce({_exact(name)}, true)" for name in _QUANTITIES)
     quarters = " ".join(f"WHEN '{action}' THEN {int(part * 4)}" for action, part in FRACTIONS.items())
     return f"""
         WITH read AS (SELECT entry_ms, seq, from_json(raw, '{_SHAPE}') AS r FROM {source} WHERE json_valid(raw))
@@ -106,7 +113,8 @@ def recorded_cases_sql(source: str) -> str:
                 AND NOT (r.context.unsettled_orders > 0 OR r.context.unbooked_results), false) AS sound,
             {_qty("r.snapshot.position_amt")} AS amt, r.snapshot.ts_ms AS snapshot_ms,
             CASE WHEN r.snapshot.ts_ms IS NOT NULL THEN r.context.snapshot_age_ms END AS snapshot_age_ms,
-            TRY_CAST(r.snapshot.mark_price AS DECIMAL(38,18)) AS mark_price,
+            CASE WHEN {_exact("r.snapshot.mark_price")} THEN TRY_CAST(r.snapshot.mark_price AS DECIMAL(38,18)) END
+                AS mark_price,
             {_qty("r.ledger.last_known_amt")} AS book, r.context.released_ms AS released_ms,
             coalesce(r.context.last_order_age_ms, CASE WHEN r.ledger.last_order_time_ms <> 0
                      THEN r.times.decided_ms - r.ledger.last_order_time_ms END) AS order_age_ms,
@@ -115,9 +123,20 @@ def recorded_cases_sql(source: str) -> str:
             CASE WHEN upper(r.plan.side) IN ('BUY', 'SELL') THEN upper(r.plan.side) = 'SELL' END AS sells,
             {_qty("r.filters.step")} AS step, {_qty("r.filters.min_qty")} AS least_qty,
             {_qty("r.filters.max_qty")} AS most_qty
-        FROM read WHERE r.plan_id IS NOT NULL AND r.times.decided_ms IS NOT NULL"""  # noqa: S608 - names of ours only
+        FROM read
+        WHERE r.plan_id IS NOT NULL AND r.times.decided_ms IS NOT NULL AND {whole}"""  # noqa: S608 - names of ours only
 
 
 def _qty(text: str) -> str:
     """SQL: a recorded quantity. It raises rather than guesses: the record's writer wrote canonical text."""
     return f"CAST({text} AS DECIMAL(38,18))"
+
+
+def _exact(text: str) -> str:
+    """SQL: whether a decimal text has no more places than DECIMAL(38,18), which DuckDB would round off; null for null.
+
+    Of `1.50e-3`, one place (trailing zeros are none) and three more by the exponent.
+    """
+    places = f"length(rtrim(regexp_extract({text}, '[.]([0-9]*)', 1), '0'))"
+    exponent = f"coalesce(TRY_CAST(regexp_extract({text}, '[eE]([+-]?[0-9]+)$', 1) AS INTEGER), 0)"
+    return f"({places} - {exponent} <= {AMOUNT.scale})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pyarrow as pa
@@ -133,6 +134,27 @@ def test_columns_and_records_tell_the_same_cases(many):
     again, read = cases(raws, by_record=True)
     assert told == again
     assert read == len(raws) and len(told) == len(many) + ODD_CASES
+
+
+@pytest.mark.parametrize("by_record", [False, True])
+@pytest.mark.parametrize("close_qty, bound", [
+    ("0.0000000000000000001", None), ("1E-19", None), ("15E-19", None), ("0.0300000000000000000001", None),
+    ("1E-18", Decimal("1E-18")), ("0.02000000000000000000000", Decimal("0.02")), ("2.5e-2", Decimal("0.025")),
+    ("0.0", Decimal(0)), ("x", Decimal(0))])
+def test_a_bound_is_kept_exactly_or_the_verdict_is_no_case(by_record, close_qty, bound):
+    """Rounded to the column's 18 places, a tiny bound would be none, and a verdict on it would close everything."""
+    raws = [written(facts(plan={"close_qty": close_qty}))[0].decode(), written(facts())[0].decode()]
+    told, _ = cases(raws, by_record=by_record)
+    assert [case["bound"] for case in told] == ([] if bound is None else [bound]) + [Decimal(0)]
+
+
+@pytest.mark.parametrize("member", ["position_amt", "last_known_amt", "min_qty"])
+def test_no_other_quantity_of_a_record_is_rounded_either(member):
+    """Somebody else's record, or one of a venue with finer amounts than the archive's columns."""
+    body = json.loads(written(facts())[0])
+    part = next(part for part in body.values() if isinstance(part, dict) and member in part)
+    part[member] += "0" * 18 + "1"
+    assert cases([json.dumps(body)], by_record=False)[0] == []
 
 
 def test_ordinary_verdicts_are_read_off_the_columns():
