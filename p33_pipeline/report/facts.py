@@ -60,7 +60,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 def facts_of(db: duckdb.DuckDBPyConnection, *, from_ms: int, to_ms: int, symbols: Sequence[str],
              ledger: Mapping[str, Iterable[Any]], redis: Mapping[str, Iterable[Any]]) -> Facts:
-    """The facts of a range. `db` knows `decisions` and `snapshots`; the accounts' steps carry `at_ms` and `amt`."""
+    """The facts of a range. `db` knows the tables `decisions`, `snapshots`, `trades`; steps carry `at_ms` and `amt`."""
     exchange = _exchange(db, from_ms, to_ms, symbols)
     timelines = tuple(
         Timeline(symbol, tuple(exchange.get(symbol, ())), _within(ledger.get(symbol, ()), from_ms, to_ms),
@@ -71,7 +71,7 @@ def facts_of(db: duckdb.DuckDBPyConnection, *, from_ms: int, to_ms: int, symbols
 
 def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
               symbols: Sequence[str]) -> dict[str, list[Point]]:
-    """What the good polls said of the symbols, where it changed."""
+    """What the good polls said of the symbols, moved by the trades that came before the next one; where it changed."""
     rows = db.execute("""
         WITH polls AS (
             SELECT epoch_ms(requested_at) AS at_ms, positions, unknown_symbols FROM snapshots
@@ -84,8 +84,19 @@ def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
             FROM polls p CROSS JOIN (SELECT unnest($symbols::VARCHAR[]) AS symbol) s
             LEFT JOIN held h ON h.symbol = s.symbol AND h.at_ms = p.at_ms
             WHERE NOT list_contains(coalesce(p.unknown_symbols, []), s.symbol)
+        ), known AS (
+            SELECT * FROM seen WHERE amt IS NOT NULL
+        ), traded AS (
+            SELECT symbol, epoch_ms(traded_at) AS at_ms, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS delta
+            FROM trades WHERE qty IS NOT NULL AND epoch_ms(traded_at) < $end GROUP BY ALL
+        ), between_polls AS (
+            SELECT t.symbol, t.at_ms, (k.amt + sum(t.delta) OVER (
+                PARTITION BY t.symbol, k.at_ms ORDER BY t.at_ms))::DECIMAL(38,18) AS amt
+            FROM traded t ASOF JOIN known k ON t.symbol = k.symbol AND t.at_ms > k.at_ms
+        ), held_at AS (
+            FROM known UNION ALL BY NAME FROM between_polls
         )
-        SELECT symbol, at_ms, amt FROM seen WHERE amt IS NOT NULL
+        SELECT symbol, at_ms, amt FROM held_at
         QUALIFY amt IS DISTINCT FROM lag(amt) OVER (PARTITION BY symbol ORDER BY at_ms) ORDER BY symbol, at_ms
         """, {"begin": from_ms, "end": to_ms, "symbols": list(symbols)}).fetchall()
     found: dict[str, list[Point]] = {}

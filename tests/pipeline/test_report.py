@@ -142,20 +142,25 @@ def test_the_three_files_lie_where_it_says(history):
 
 
 def test_facts_come_from_the_archives_tables():
-    """Accounts where they change, denials by hour, the longest time between two good polls."""
+    """Accounts where they change, between two polls as well; denials by hour; the longest time between good polls."""
     polls = [{"requested_at": BEGIN_MS + ms, "outcome": outcome, "positions": positions} for ms, outcome, positions in (
         (0, "ok", [{"symbol": "BTCUSDT", "position_amt": Decimal("0.038")}]), (5_000, "ok", [
             {"symbol": "BTCUSDT", "position_amt": Decimal("0.038")}]), (10_000, "timeout", []), (20_000, "ok", []))]
     decisions = [{"decided_at": BEGIN_MS + ms, "outcome": outcome, "reason": reason} for ms, outcome, reason in (
         (1_000, "ALLOW", None), (2_000, "DENY", "halted"), (HOUR_MS, "DENY", "halted"), (DAY_MS, "ALLOW", None))]
+    trades = [{"symbol": "BTCUSDT", "trade_id": n, "side": side, "qty": Decimal(qty), "traded_at": BEGIN_MS + ms}
+              for n, (ms, side, qty) in enumerate(((-1, "BUY", "9"), (7_000, "BUY", "0.1"), (8_000, "SELL", "0.04"),
+                                                   (8_000, "SELL", "0.06"), (15_000, "SELL", "0.038")))]
     with duckdb.connect() as db:
         db.register("snapshots", _table("snapshots", polls))
+        db.register("trades", _table("trades", trades))
         db.register("decisions", _table("decisions", decisions))
         found = facts_of(db, from_ms=BEGIN_MS, to_ms=BEGIN_MS + DAY_MS, symbols=["BTCUSDT", "ETHUSDT"],
                          ledger={"BTCUSDT": [_Step(BEGIN_MS - 9, Decimal(1)), _Step(BEGIN_MS + 7, Decimal(2))]},
                          redis={})
     bitcoin, ether = found.timelines
-    assert bitcoin.exchange == ((BEGIN_MS, Decimal("0.038")), (BEGIN_MS + 20_000, Decimal(0)))
+    assert bitcoin.exchange == ((BEGIN_MS, Decimal("0.038")), (BEGIN_MS + 7_000, Decimal("0.138")),
+                                (BEGIN_MS + 8_000, Decimal("0.038")), (BEGIN_MS + 15_000, Decimal(0)))
     assert bitcoin.ledger == ((BEGIN_MS, Decimal(1)), (BEGIN_MS + 7, Decimal(2)))
     assert (ether.exchange, ether.ledger) == (((BEGIN_MS, Decimal(0)),), ())
     assert (found.allows, found.denials, len(found.hours)) == (1, [("halted", 2)], 24)
