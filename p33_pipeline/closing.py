@@ -2,8 +2,8 @@
 
     python -m p33_pipeline.closing HISTORY HOME [DAY ...]     (settings of the stack in the environment)
 
-Without a day the present one is archived first. Days that are named are of an archive that stands; of several the
-thresholds are judged too.
+Without a day the present one is archived first. Days that are named are of an archive that stands, which the instance
+is told of; of several the thresholds are judged too.
 
 Exit codes: 0 the runs succeeded, 1 one failed (its sentence on stderr). Findings are no failure: the demo plants some.
 """
@@ -28,11 +28,15 @@ from p33_pipeline.serve import prepared
 def main(arguments: list[str]) -> int:
     """Archive, audit and report the present day, or the days that are named. Returns the exit code."""
     warnings.simplefilter("ignore")
+    from p33_pipeline.assets.archive import standing
     from p33_pipeline.build import build_defs
     history, home, *days = arguments
     os.environ.update(prepared(Path(home), os.environ))
-    defs = build_defs(p33=P33(overrides={"P33_HISTORY_URL": history}))
+    p33 = P33(overrides={"P33_HISTORY_URL": history})
+    defs = build_defs(p33=p33)
     with dg.DagsterInstance.get() as instance:
+        if days:
+            instance.report_runless_asset_event(standing(p33.history()))
         for job, options in _wanted(days):
             result = defs.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **options)
             if not result.success:

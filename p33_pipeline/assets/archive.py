@@ -6,7 +6,8 @@ from datetime import timedelta
 import dagster as dg
 
 from p33_pipeline.assets.common import COMMON
-from p33_pipeline.history import TABLES
+from p33_pipeline.history import TABLES, History
+from p33_pipeline.history.layout import id_text
 from p33_pipeline.partitions import DAILY
 from p33_pipeline.render.markdown import table
 from p33_pipeline.resources import P33, sentences
@@ -41,6 +42,18 @@ def stream_archive(p33: P33) -> dg.MaterializeResult:
         check_results=[dg.AssetCheckResult(
             check_name=COMPLETE.name, passed=not missing, severity=dg.AssetCheckSeverity.ERROR,
             metadata={"streams": ", ".join(done.table for done in missing) or "none"})])
+
+
+def standing(history: History) -> dg.AssetMaterialization:
+    """The archive as it stands, for an instance that did not see it being written. Raises HistoryUnreadable."""
+    marks = {kind.name: history.mark(kind) for kind in TABLES.values()}
+    held = [(name, mark.count, id_text(mark.last)) for name, mark in marks.items() if mark.count]
+    entries = sum(count for _, count, _ in held)
+    return dg.AssetMaterialization(stream_archive.key, metadata={
+        "dagster/row_count": entries,
+        "summary": dg.MetadataValue.md(f"{entries:,} entries that stood here already; no stream was read for them."),
+        "streams": dg.MetadataValue.md(table(("table", "entries", "until"), held)),
+        "history": dg.MetadataValue.path(str(history.place))})
 
 
 def _sentence(entries: int, trades: int | None) -> str:

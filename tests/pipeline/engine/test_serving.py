@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 
 from p33_pipeline.generator.week import tell_week
 from p33_pipeline.generator.writing import write
-from p33_pipeline.history import History, place_at
+from p33_pipeline.history import TABLES, History, place_at
 from p33_pipeline.partitions import day_key
 from p33_pipeline.serve import history_url
 from tests.pipeline.conftest import DAY_MS, MIDNIGHT_MS
@@ -56,6 +57,18 @@ def test_named_days_are_reported_and_the_thresholds_judged_over_them(tmp_path):
     assert "1 break in the accounts, all of them closed again" in said[0]
     assert "2 breaks in the accounts, 1 still open, the dearest ETHUSDT" in said[1]
     assert len(said) == 3 and "change is recommended" in said[2]
+    assert archived_there(home) == sum(
+        History(place_at(str(history))).scan(TABLES[name], columns=["id"]).num_rows for name in TABLES
+        if name != "trades")
+
+
+def archived_there(home: Path) -> int:
+    """How many entries the asset of the archive is said to hold, by the instance that the UI shows."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey("stream_archive"))
+        said = event.asset_materialization.metadata
+        assert "no stream was read" in said["summary"].value and "decisions" in said["streams"].value
+        return said["dagster/row_count"].value
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
