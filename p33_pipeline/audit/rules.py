@@ -85,19 +85,20 @@ def _prepare_steps(scope: Scope) -> None:
 
 
 def _prepare_policies(scope: Scope) -> None:
-    """Each policy that verdicts name by its own hash, and its tolerance in whole units."""
+    """Each policy that verdicts name by its own hash, by that hash, and its tolerance in whole units."""
     names = Policy.__struct_fields__
     found = rows(scope, f"SELECT DISTINCT {', '.join(names)}, policy_hash FROM decisions "  # noqa: S608 - names of ours
                         f"WHERE {' AND '.join(f'{name} IS NOT NULL' for name in names)} LIMIT $most", most=_MOST_KINDS)
     given = [(row.pop("policy_hash"), msgspec.convert(row, Policy)) for row in found]
-    own = [(said, policy, scaled(policy.qty_tolerance_pct, 4)) for said, policy in given if policy_hash(policy) == said]
+    named = {said: policy for said, policy in given if policy_hash(policy) == said}
+    own = [(said, policy, scaled(policy.qty_tolerance_pct, 4)) for said, policy in named.items()]
     kept = [(said, policy, int(units)) for said, policy, units in own if units == int(units) and 0 <= units < 10**9]
     columns = {name: [getattr(policy, name) for _, policy, _ in kept] for name in names}
     types = {name: AMOUNT if name == "qty_tolerance_pct" else pa.int64() for name in names}
     register(scope, "policies_said", pa.table({
         **{name: pa.array(columns[name], types[name]) for name in names},
         "policy_hash": pa.array([said for said, _, _ in kept], pa.string()),
-        "tolerance_units": pa.array([units for _, _, units in kept], pa.int64())}))
+        "units_said": pa.array([units for _, _, units in kept], pa.int64())}))
 
 
 def unlike_sql(source: str) -> str:
@@ -129,7 +130,9 @@ _READ: Final = f"""
         mark_price, in_scope, halted, held, venue_ok, store_restarted, configured, filters_read, hedge, tampered, gap,
         unsettled_orders, unbooked_results, answered, phase, released_ms, symbol_status, snapshot_side, snapshot_age_ms,
         plan_side, d.stale_threshold_ms, d.cooldown_ms, d.plan_max_age_ms, d.skew_ms, steps_readable, step_fraction,
-        tolerance_units, {", ".join(f"{_bounded(name)} AS {called}" for name, called in _AMOUNTS.items())},
+        CASE WHEN {" AND ".join(f"p.{name} = d.{name}" for name in Policy.__struct_fields__)}
+             THEN units_said END AS tolerance_units,
+        {", ".join(f"{_bounded(name)} AS {called}" for name, called in _AMOUNTS.items())},
         epoch_ms(snapshot_at) AS snapshot_ms, epoch_ms(decided_at) AS decided_ms,
         CASE action {_QUARTERS} END AS quarters,
         CASE WHEN plan_close_qty = '' THEN 0 ELSE TRY_CAST(plan_close_qty AS DECIMAL(38,18)) END AS bound,
@@ -149,5 +152,4 @@ _READ: Final = f"""
             AND steps_readable IS NOT NULL AND tolerance_units IS NOT NULL AS plain
     FROM {{source}} d
     LEFT JOIN steps_said USING (plan_steps)
-    LEFT JOIN policies_said p ON {" AND ".join(f"p.{name} = d.{name}" for name in (
-        *Policy.__struct_fields__, "policy_hash"))}"""  # noqa: S608 - names and constants of ours
+    LEFT JOIN policies_said p USING (policy_hash)"""  # noqa: S608 - names and constants of ours

@@ -71,52 +71,88 @@ def side_of(judged: Judged, grid: Grid, place: tuple[int, int, int, int]) -> Sid
     return Side(judged, np.select(denies, range(1, len(FATES)), 0).astype(np.int8))
 
 
-def hours(at_ms: np.ndarray, verdicts: Verdicts, now: Side, then: Side) -> np.ndarray:
-    """For each hour of `at_ms` (all judged verdicts): (wrong allows, wrong denials) now, and then."""
-    known = np.unique(at_ms // HOUR_MS)
-    hour = np.searchsorted(known, verdicts.at_ms // HOUR_MS)
-    wrong = (part for side in (now, then) for part in (side.wrongly_allowed, side.wrongly_denied))
-    return np.stack([np.bincount(hour[which], minlength=len(known)) for which in wrong], axis=1).astype(np.int64)
+class Changes(msgspec.Struct, frozen=True):
+    """What two policies make of a stretch of verdicts; stretches add up.
+
+    `hours`: for each hour (wrong allows, wrong denials) now, and then. `lost`: for each symbol and fate (denials, ms)
+    now, and then, of wrong denials. `flips`: a row for each verdict that changes, at least the earliest `FLIPS_KEPT`.
+    """
+
+    hours: np.ndarray
+    lost: np.ndarray
+    flips: np.ndarray
+
+    def __add__(self, other: Changes) -> Changes:
+        return Changes(self.hours + other.hours, self.lost + other.lost, np.concatenate((self.flips, other.flips)))
 
 
-def losses(verdicts: Verdicts, lost_ms: np.ndarray, now: Side, then: Side) -> tuple[Loss, ...]:
-    """By symbol and reason, the dearest first."""
-    table = np.zeros((len(verdicts.symbols), len(FATES), 4), np.int64)
+FLIP: Final = np.dtype([(name, np.int64) for name in ("at_ms", "entry_ms", "seq", "symbol", "allowed", "right",
+                                                      "cents")])
+
+
+def changes_of(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, now: Side, then: Side, *, hours: np.ndarray,
+               lost_ms: np.ndarray) -> Changes:
+    """The changes of a stretch. `hours`: those of all judged verdicts, ascending, in hours since 1970."""
+    hour = np.searchsorted(hours, verdicts.at_ms // HOUR_MS)
+    wrong = [part for side in (now, then) for part in (side.wrongly_allowed, side.wrongly_denied)]
+    counted = np.stack([np.bincount(hour[which], minlength=len(hours)) for which in wrong], axis=1).astype(np.int64)
+    lost = np.zeros((len(verdicts.symbols), len(FATES), 4), np.int64)
     for column, side in ((0, now), (2, then)):
-        wrong = np.flatnonzero(side.wrongly_denied)
-        where = verdicts.symbol[wrong], side.fate[wrong]
-        np.add.at(table[:, :, column], where, 1)
-        np.add.at(table[:, :, column + 1], where, lost_ms[wrong])
-    names = verdicts.symbols.to_pylist()
-    found = [Loss(names[symbol], FATES[fate], *(int(figure) for figure in table[symbol, fate]))
-             for symbol, fate in np.argwhere(table.any(axis=2))]
+        denied = np.flatnonzero(side.wrongly_denied)
+        where = verdicts.symbol[denied], side.fate[denied]
+        np.add.at(lost[:, :, column], where, 1)
+        np.add.at(lost[:, :, column + 1], where, lost_ms[denied])
+    return Changes(counted, lost, _flips(db, verdicts, now, then))
+
+
+def _flips(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, now: Side, then: Side) -> np.ndarray:
+    """The earliest that change, in no order."""
+    places = np.flatnonzero((now.fate == 0) != (then.fate == 0))
+    if len(places) > FLIPS_KEPT:
+        latest = np.partition(verdicts.at_ms[places], FLIPS_KEPT - 1)[FLIPS_KEPT - 1]
+        places = places[verdicts.at_ms[places] <= latest]
+    flips = np.empty(len(places), FLIP)
+    for name in ("at_ms", "entry_ms", "seq", "symbol"):
+        flips[name] = getattr(verdicts, name)[places]
+    flips["allowed"] = then.fate[places] == 0
+    flips["right"] = np.where(flips["allowed"], ~then.judged.harmful[places],
+                              now.judged.harmful[places] | ~now.judged.closable[places])
+    flips["cents"] = np.maximum(*(wrong_cents(db, verdicts, side.judged, places) for side in (now, then)))
+    return flips
+
+
+def _earliest(flips: np.ndarray) -> np.ndarray:
+    return flips[np.lexsort((flips["seq"], flips["entry_ms"], flips["at_ms"]))[:FLIPS_KEPT]]
+
+
+def losses_of(changes: Changes, symbols: pa.Array) -> tuple[Loss, ...]:
+    """By symbol and reason, the dearest first."""
+    found = [Loss(symbols[int(symbol)].as_py(), FATES[fate], *changes.lost[symbol, fate].tolist())
+             for symbol, fate in np.argwhere(changes.lost.any(axis=2))]
     return tuple(sorted(found, key=lambda loss: (-loss.lost_ms, -loss.lost_ms_then, loss.symbol, loss.reason)))
 
 
-def flips(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, now: Side, then: Side) -> tuple[Flip, ...]:
+def flips_of(db: duckdb.DuckDBPyConnection, changes: Changes, symbols: pa.Array) -> tuple[Flip, ...]:
     """Verdicts the best policy would have given otherwise than the policy in force, earliest first."""
-    places = np.flatnonzero((now.fate == 0) != (then.fate == 0))
-    few = verdicts.only(places)
-    places = places[np.lexsort((few.seq, few.entry_ms, few.at_ms))][:FLIPS_KEPT]
-    few = verdicts.only(places)
-    dear = np.maximum(*(wrong_cents(db, verdicts, side.judged, places) for side in (now, then)))
-    allowed = then.fate[places] == 0
-    right = np.where(allowed, ~then.judged.harmful[places],
-                     now.judged.harmful[places] | ~now.judged.closable[places])
-    said, names = ("DENY", "ALLOW"), verdicts.symbols.to_pylist()
-    return tuple(
-        Flip(plan_id, said[not becomes], said[becomes], fine, names[symbol], at_ms, cents)
-        for plan_id, becomes, fine, symbol, at_ms, cents in zip(
-            _plans(db, few), allowed.tolist(), right.tolist(), few.symbol.tolist(), few.at_ms.tolist(), dear.tolist(),
-            strict=True))
+    flips = _earliest(changes.flips)
+    said, names, plans = ("DENY", "ALLOW"), symbols.to_pylist(), _plans(db, flips)
+    return tuple(Flip(plan_id, said[not allowed], said[allowed], bool(right), names[symbol], at_ms, cents)
+                 for plan_id, (at_ms, _, _, symbol, allowed, right, cents) in zip(
+                     plans, flips.tolist(), strict=True))
 
 
-def _plans(db: duckdb.DuckDBPyConnection, few: Verdicts) -> list[str]:
+def _plans(db: duckdb.DuckDBPyConnection, flips: np.ndarray) -> list[str]:
     """The plans' ids in order; where the archive could not put one in its column, the record's own."""
-    db.register("flipped", pa.table({"n": range(len(few.seq)), "entry_ms": few.entry_ms, "seq": few.seq}))
-    joined = 'FROM flipped f JOIN decisions d ON epoch_ms(d."at") = f.entry_ms AND d.seq = f.seq'
+    if not len(flips):
+        return []
+    db.register("flipped", pa.table({"n": np.arange(len(flips)), "entry_ms": flips["entry_ms"].copy(),
+                                     "seq": flips["seq"].copy()}))
+    first, last = (f"epoch_ms({int(ms)}) AT TIME ZONE 'UTC'" for ms in (flips["entry_ms"].min(),
+                                                                        flips["entry_ms"].max()))
+    joined = ('FROM flipped f JOIN decisions d ON epoch_ms(d."at") = f.entry_ms AND d.seq = f.seq '
+              f'WHERE d."at" >= {first} AND d."at" <= {last}')
     found = dict(db.execute(f"SELECT f.n, d.plan_id {joined}").fetchall())
     if None in found.values():
         found |= dict(db.execute(f"SELECT f.n, json_extract_string(d.raw, '$.plan_id') {joined} "
-                                 "WHERE d.plan_id IS NULL").fetchall())
-    return [found[n] for n in range(len(few.seq))]
+                                 "AND d.plan_id IS NULL").fetchall())
+    return [found[n] for n in range(len(flips))]

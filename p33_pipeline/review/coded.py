@@ -45,15 +45,23 @@ def combined(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for column in columns:
         width = int(column.max(initial=-1)) + 2
         if size * width >= 2**62:
-            key = _places(key)
+            key = _places(key, size)
             size = int(key.max(initial=-1)) + 1
         key = key * width + (column + 1)
         size *= width
-    place = _places(key)
+    place = _places(key, size)
     first = np.empty(int(place.max(initial=-1)) + 1, np.int64)
     first[place[::-1]] = np.arange(len(place))[::-1]
     return place, first
 
 
-def _places(keys: np.ndarray) -> np.ndarray:
-    return pa.array(keys).dictionary_encode().indices.to_numpy()
+def _places(keys: np.ndarray, size: int) -> np.ndarray:
+    """Each key's place among the distinct ones; keys are below `size`."""
+    if size > 4 * len(keys) + 1_000_000:
+        return pa.array(keys).dictionary_encode().indices.to_numpy()
+    present = np.zeros(size, bool)
+    present[keys] = True
+    places = np.empty(size, np.int32)
+    found = np.flatnonzero(present)
+    places[found] = np.arange(len(found))
+    return places[keys]

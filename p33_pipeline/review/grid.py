@@ -92,36 +92,48 @@ class Counts(msgspec.Struct, frozen=True):
     lost_ms: np.ndarray
 
 
-class Tally:
-    """Counts as they grow, one poll interval after the other."""
+class Cells(msgspec.Struct, frozen=True):
+    """Verdicts at one interval by their cell: how many of each axis' values deny them. Cells of stretches add up.
 
-    def __init__(self, grid: Grid) -> None:
-        self.grid, self.planes = grid, []
+    `harmless`, `harmful`: those that can be closed; `denied`: how many cannot.
+    """
 
-    def add(self, judged: Judged, *, cents: np.ndarray, lost_ms: np.ndarray, unsound: int) -> None:
-        """The next interval. `cents` belongs to the harmful verdicts that can be closed, in their order; `unsound`
-        verdicts are denied by every policy, rightly."""
-        shape = tuple(length + 1 for length in self.grid.shape[1:])
-        cell = np.ravel_multi_index(
-            (judged.stale_denies, judged.cooldown_denies, judged.tolerance_denies), shape)
-        harmful, harmless = (judged.closable & wanted for wanted in (judged.harmful, ~judged.harmful))
-        harms, harmlesses = (_sums(cell[which], None, shape) for which in (harmful, harmless))
-        allowed, cleared = _allowed(harms), _allowed(harmlesses)
-        lost = _sums(cell[harmless], lost_ms[harmless], shape)
-        self.planes.append((
-            allowed, cleared, harmlesses.sum() - cleared,
-            harms.sum() - allowed + unsound + np.count_nonzero(~judged.closable),
-            _allowed(_sums(cell[harmful], cents, shape)), lost.sum() - _allowed(lost)))
+    harmless: np.ndarray
+    harmful: np.ndarray
+    wrong_cents: np.ndarray
+    lost_ms: np.ndarray
+    denied: int
 
-    def counts(self) -> Counts:
-        """What every policy of the grid would have done."""
-        return Counts(*(np.stack(part) for part in zip(*self.planes, strict=True)))
+    def __add__(self, other: Cells) -> Cells:
+        return Cells(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
 
-def _sums(cell: np.ndarray, values: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """How many of each cell, or their sum, in integers."""
+def cells_of(grid: Grid, judged: Judged, *, wrong_cents: np.ndarray, lost_ms: np.ndarray) -> Cells:
+    """The cells of a stretch. `wrong_cents` belongs to `judged.risky`, the rest to all of it."""
+    shape = tuple(length + 1 for length in grid.shape[1:])
+    cell = np.ravel_multi_index((judged.stale_denies, judged.cooldown_denies, judged.tolerance_denies), shape)
+    harmless = np.flatnonzero(judged.closable & ~judged.harmful)
+    return Cells(
+        _sums(cell[harmless], 1, shape), _sums(cell[judged.risky], 1, shape),
+        _sums(cell[judged.risky], wrong_cents, shape), _sums(cell[harmless], lost_ms[harmless], shape),
+        int(np.count_nonzero(~judged.closable)))
+
+
+def counts_of(cells: list[Cells], *, unsound: int) -> Counts:
+    """What every policy would have done, by the cells of each interval. `unsound` verdicts all of them deny."""
+    planes = []
+    for plane in cells:
+        wrong, right = _allowed(plane.harmful), _allowed(plane.harmless)
+        planes.append((wrong, right, plane.harmless.sum() - right,
+                       plane.harmful.sum() - wrong + plane.denied + unsound,
+                       _allowed(plane.wrong_cents), plane.lost_ms.sum() - _allowed(plane.lost_ms)))
+    return Counts(*(np.stack(part) for part in zip(*planes, strict=True)))
+
+
+def _sums(cell: np.ndarray, values: np.ndarray | int, shape: tuple[int, ...]) -> np.ndarray:
+    """The values by cell, added up in integers."""
     sums = np.zeros(int(np.prod(shape)), np.int64)
-    np.add.at(sums, cell, 1 if values is None else values)
+    np.add.at(sums, cell, values)
     return sums.reshape(shape)
 
 

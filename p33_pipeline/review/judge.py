@@ -17,7 +17,7 @@ import pyarrow as pa
 from p33_pipeline.review.coded import combined, gathered
 from p33_pipeline.review.replies import Look
 from p33_pipeline.review.rules import cents, judged_facts
-from p33_pipeline.review.verdicts import TERMS, Verdicts
+from p33_pipeline.review.verdicts import Verdicts
 
 SKEW_MS = 1_000
 """A snapshot may be so much younger than the verdict that rests on it."""
@@ -35,28 +35,32 @@ class Judged(msgspec.Struct, frozen=True):
     fact: np.ndarray
     facts: pa.Table
 
+    @property
+    def risky(self) -> np.ndarray:
+        """The places of those of which an ALLOW can be had and is wrong."""
+        return np.flatnonzero(self.closable & self.harmful)
 
-def judge(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, look: Look, *, stale_ms: Sequence[int],
-          cooldown_ms: Sequence[int], tolerance_pct: Sequence[Decimal], material_pct: Decimal) -> Judged:
-    """Every verdict; axes ascend."""
-    fact, first = combined(verdicts.terms, look.amt, verdicts.truth)
-    facts = judged_facts(db, _facts(verdicts, look, first), tolerance_pct=tolerance_pct, material_pct=material_pct)
+
+def judge(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, looks: Sequence[Look], *, stale_ms: Sequence[int],
+          cooldown_ms: Sequence[int], tolerance_pct: Sequence[Decimal], material_pct: Decimal) -> list[Judged]:
+    """Every verdict at every look; axes ascend."""
+    terms, amt = np.tile(verdicts.terms, len(looks)), np.concatenate([look.amt for look in looks])
+    fact, first = combined(terms, amt)
+    facts = verdicts.all_terms.take(pa.array(terms[first])).append_column("amt", gathered(verdicts.amounts, amt[first]))
+    found = judged_facts(db, facts, tolerance_pct=tolerance_pct, material_pct=material_pct)
     closable, harmful, tolerance_denies = (
-        facts[name].to_numpy()[fact] for name in ("closable", "harmful", "tolerance_denies"))
-    closable &= verdicts.sound & (look.age_ms >= -SKEW_MS) & (look.age_ms < verdicts.order_age_ms)
-    closable &= (verdicts.released_ms == 0) | (look.snapshot_ms > verdicts.released_ms)
-    rest = np.searchsorted(np.array(cooldown_ms), verdicts.order_age_ms, side="right")
-    return Judged(
-        closable, harmful, np.searchsorted(np.array(stale_ms), look.age_ms, side="left"), len(cooldown_ms) - rest,
-        tolerance_denies, fact, facts)
+        found[name].to_numpy() for name in ("closable", "harmful", "tolerance_denies"))
+    cooldown_denies = (len(cooldown_ms) - np.searchsorted(np.array(cooldown_ms), verdicts.order_age_ms, side="right"))
+    return [Judged(closable[here] & _timely(verdicts, look), harmful[here],
+                   np.searchsorted(np.array(stale_ms), look.age_ms, side="left"), cooldown_denies,
+                   tolerance_denies[here], here, found)
+            for look, here in zip(looks, np.split(fact, len(looks)), strict=True)]
 
 
-def _facts(verdicts: Verdicts, look: Look, rows: np.ndarray) -> pa.Table:
-    """What the verdicts of these rows rest on."""
-    terms = verdicts.all_terms.take(pa.array(verdicts.terms[rows]))
-    known = {name: gathered(verdicts.amounts, places[rows]) for name, places in (("amt", look.amt),
-                                                                                ("truth", verdicts.truth))}
-    return pa.table({**{name: terms[name] for name in TERMS}, **known})
+def _timely(verdicts: Verdicts, look: Look) -> np.ndarray:
+    """What the verdict's times, and the checks that stay what they were, leave of an ALLOW."""
+    return (verdicts.sound & (look.age_ms >= -SKEW_MS) & (look.age_ms < verdicts.order_age_ms)
+            & ((verdicts.released_ms == 0) | (look.snapshot_ms > verdicts.released_ms)))
 
 
 def wrong_cents(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, judged: Judged, which: np.ndarray) -> np.ndarray:

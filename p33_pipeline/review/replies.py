@@ -7,7 +7,7 @@ A verdict's place among all polls is looked up once; each interval then costs a 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import duckdb
 import msgspec
@@ -53,6 +53,15 @@ class Look(msgspec.Struct, frozen=True):
     age_ms: np.ndarray
 
 
+class Seeing(Protocol):
+    """What `thinned` needs of the verdicts. `reply`: the place of the poll that had arrived last."""
+
+    symbol: np.ndarray
+    at_ms: np.ndarray
+    reply: np.ndarray
+    own: Look
+
+
 def replies_of(db: duckdb.DuckDBPyConnection, symbols: pa.Array) -> Replies:
     """The replies in the relation `snapshots` about these symbols."""
     polls = db.sql("""
@@ -81,15 +90,15 @@ def _listed(texts: pa.ChunkedArray, symbols: pa.Array) -> tuple[np.ndarray, np.n
     return (pc.list_parent_indices(texts).to_numpy().astype(np.int64), places_in(symbols, pc.list_flatten(texts)))
 
 
-def thinned(replies: Replies, own: Look, *, symbol: np.ndarray, at_ms: np.ndarray, reply: np.ndarray,
-            poll_ms: int) -> Look:
-    """What verdicts that saw `own` would have seen. `reply`: the place of the poll that had arrived last."""
-    place = np.where(reply >= 0, replies.last_kept(poll_ms)[symbol, reply], -1) if replies.amt.size else reply
+def thinned(replies: Replies, kept: np.ndarray, verdicts: Seeing) -> Look:
+    """What the verdicts would have seen at an interval; `kept` is its `Replies.last_kept`."""
+    own, reply = verdicts.own, verdicts.reply
+    place = np.where(reply >= 0, kept[verdicts.symbol, reply], -1) if kept.size else reply
     requested_ms = at(replies.requested_ms, place, UNKNOWN)
     stays = (own.snapshot_ms != UNKNOWN) & (own.snapshot_ms <= requested_ms)
-    amt = np.where(place >= 0, replies.amt[symbol, place], -1) if replies.amt.size else place
+    amt = np.where(place >= 0, replies.amt[verdicts.symbol, place], -1) if kept.size else place
     return Look(np.where(stays, own.amt, amt), np.where(stays, own.snapshot_ms, requested_ms),
-                np.where(stays, own.age_ms, np.where(place >= 0, at_ms - requested_ms, UNKNOWN)))
+                np.where(stays, own.age_ms, np.where(place >= 0, verdicts.at_ms - requested_ms, UNKNOWN)))
 
 
 def _every(polls: np.ndarray, poll_ms: int) -> np.ndarray:

@@ -18,12 +18,10 @@ import numpy as np
 from p33_pipeline.audit.scope import scope_of
 from p33_pipeline.review import choose
 from p33_pipeline.review.cases import read_cases
-from p33_pipeline.review.changes import Flip, Loss, flips, hours, losses, side_of
+from p33_pipeline.review.changes import HOUR_MS, Flip, Loss, flips_of, losses_of
 from p33_pipeline.review.choose import Interval
-from p33_pipeline.review.grid import Counts, Grid, Tally, grid_around
-from p33_pipeline.review.judge import Judged, judge, wrong_cents
-from p33_pipeline.review.replies import Replies, replies_of, thinned
-from p33_pipeline.review.truth import truth_of
+from p33_pipeline.review.court import Court
+from p33_pipeline.review.grid import Counts, Grid, grid_around
 from p33_pipeline.review.verdicts import Verdicts, in_hindsight, verdicts_of
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.record import policy_of, read_record
@@ -95,48 +93,33 @@ def review(tables: dict[str, Any], *, from_ms: int, to_ms: int, fallback: Policy
     parameters = parameters or Parameters()
     scope = scope_of(tables, from_ms=from_ms, to_ms=to_ms, begin_ms=from_ms, until_ms=to_ms, reach={}, policy=fallback)
     with scope.db as db:
-        every = verdicts_of(read_cases(scope))
-        replies = replies_of(db, every.symbols)
-        every, replies = in_hindsight(every, replies, truth_of(db, replies, every.symbols))
+        every, replies = in_hindsight(db, verdicts_of(read_cases(scope)))
         policy = _policy_in_force(db, every) or fallback
         grid = grid_around(policy, stale_ms=parameters.stale_ms, cooldown_ms=parameters.cooldown_ms,
                            tolerance_pct=parameters.tolerance_pct, poll_ms=parameters.poll_ms)
-        return _judge(db, every, replies, grid, policy, parameters, from_ms=from_ms, to_ms=to_ms)
+        kept = {poll_ms: replies.last_kept(poll_ms) for poll_ms in grid.poll_ms if poll_ms != policy.poll_ms}
+        court = Court(db, replies, kept, grid, parameters.material_pct, policy.plan_max_age_ms)
+        return _judge(court, every, policy, parameters, from_ms=from_ms, to_ms=to_ms)
 
 
-def _judge(db: duckdb.DuckDBPyConnection, every: Verdicts, replies: Replies, grid: Grid, policy: Policy,
-           parameters: Parameters, *, from_ms: int, to_ms: int) -> Review:
-    known = every.truth >= 0
-    verdicts = every.only(known & every.sound)
-    judged = int(np.count_nonzero(known))
-    lost_ms = np.minimum(verdicts.next_ms - verdicts.at_ms, policy.plan_max_age_ms)
-
-    def at_interval(poll_ms: int) -> Judged:
-        look = verdicts.own if poll_ms == policy.poll_ms else thinned(
-            replies, verdicts.own, symbol=verdicts.symbol, at_ms=verdicts.at_ms, reply=verdicts.reply, poll_ms=poll_ms)
-        return judge(db, verdicts, look, stale_ms=grid.stale_ms, cooldown_ms=grid.cooldown_ms,
-                     tolerance_pct=grid.tolerance_pct, material_pct=parameters.material_pct)
-
-    tally = Tally(grid)
-    for poll_ms in grid.poll_ms:
-        here = at_interval(poll_ms)
-        harmful = np.flatnonzero(here.closable & here.harmful)
-        tally.add(here, cents=wrong_cents(db, verdicts, here, harmful), lost_ms=lost_ms,
-                  unsound=judged - len(verdicts.at_ms))
-    counts, own = tally.counts(), grid.place(policy)
+def _judge(court: Court, every: Verdicts, policy: Policy, parameters: Parameters, *, from_ms: int,
+           to_ms: int) -> Review:
+    grid, own = court.grid, court.grid.place(policy)
+    judged = int(np.count_nonzero(every.known))
+    verdicts = every.only(every.known & every.sound)
+    counts = court.counts(verdicts, unsound=judged - len(verdicts.at_ms))
     weight = parameters.weight or judged + 1
     at = choose.best(counts, grid, own=own, weight=weight)
-    now, then = (side_of(at_interval(grid.poll_ms[place[0]]), grid, place) for place in (own, at))
-    blocks = hours(every.at_ms[known], verdicts, now, then)
-    found = choose.interval(blocks, judged=judged, weight=weight) if judged else None
+    changes = court.changes(verdicts, np.unique(every.at_ms[every.known] // HOUR_MS), own, at)
+    found = choose.interval(changes.hours, judged=judged, weight=weight) if judged else None
     return Review(
         from_ms=from_ms, to_ms=to_ms, verdicts=len(every.at_ms), judged=judged, weight=weight,
         material_pct=parameters.material_pct, grid=grid, current=_outcome(counts, grid, own, policy),
         best=_outcome(counts, grid, at, policy), interval=found,
-        why_not=_why_not(judged, blocks, own, at, found, grid),
+        why_not=_why_not(judged, changes.hours, own, at, found, grid),
         frontier=tuple(_outcome(counts, grid, place, policy) for place in choose.frontier(counts)),
-        cloud=_cloud(counts), flips=flips(db, verdicts, now, then) if at != own else (),
-        losses=losses(verdicts, lost_ms, now, then))
+        cloud=_cloud(counts), flips=flips_of(court.db, changes, verdicts.symbols),
+        losses=losses_of(changes, verdicts.symbols))
 
 
 def _why_not(judged: int, hours: np.ndarray, own: choose.Place, at: choose.Place, found: Interval | None,

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from p33_sidecar.core.quantity import scaled
@@ -50,23 +51,23 @@ _CLOSABLE: Final = """
 
 def judged_facts(db: duckdb.DuckDBPyConnection, facts: pa.Table, *, tolerance_pct: Sequence[Decimal],
                  material_pct: Decimal) -> pa.Table:
-    """Row by row of `facts` (the columns of `verdicts.TERMS`, `amt`, `truth`), in order.
+    """Row by row of `facts` (the columns of `verdicts.TERMS`, `truth`, `amt`), in order.
 
     `closable`: no check of amounts but the tolerance denies. `tolerance_denies`: so many of the tolerances, from the
     strict end, deny. `harmful`: an ALLOW would have closed more than the plan may close of the true position, or the
     other side, or the book was off the truth by more than `material_pct`; `excess4`: four times by how much.
     """
-    numbered = facts.append_column("n", pa.array(range(facts.num_rows), pa.int64()))
-    db.register("facts_given", numbered)
-    try:
-        return db.sql(f"""
-            WITH measured AS (
-                SELECT *, {quarters_closed("abs(amt)")} AS closed4, abs(amt - book) AS apart,
+    with db.cursor() as own:  # a connection of the caller's thread alone
+        own.register("facts_given", facts.append_column("n", pa.array(np.arange(facts.num_rows))))
+        return own.sql(f"""
+            WITH sized AS (SELECT *, abs(amt) AS held, abs(truth) AS truly FROM facts_given
+            ), measured AS (
+                SELECT *, {quarters_closed("held")} AS closed4, abs(amt - book) AS apart,
                        (amt > 0) = (truth > 0) AND truth <> 0 AS same
-                FROM facts_given
+                FROM sized
             ), compared AS (
                 SELECT *, abs(book - truth) * 1000000 > abs(truth) * {tolerance_units(material_pct)} AS book_off,
-                       greatest(closed4 - CASE WHEN same THEN {quarters_closed("abs(truth)")} ELSE 0 END, 0) AS excess4
+                       greatest(closed4 - CASE WHEN same THEN {quarters_closed("truly")} ELSE 0 END, 0) AS excess4
                 FROM measured
             )
             SELECT closed4, coalesce({_CLOSABLE}, false) AS closable,
@@ -76,20 +77,15 @@ def judged_facts(db: duckdb.DuckDBPyConnection, facts: pa.Table, *, tolerance_pc
                 CAST(CASE WHEN excess4 > 0 THEN excess4 WHEN book_off THEN abs(book - truth) * 4 ELSE 0 END
                      AS DECIMAL(20,6)) AS excess4
             FROM compared ORDER BY n""").to_arrow_table()  # noqa: S608 - only column names and integers of ours
-    finally:
-        db.unregister("facts_given")
 
 
 def cents(db: duckdb.DuckDBPyConnection, excess4: pa.Array, price: pa.Array) -> pa.Array:
     """What a quarter's excess is worth at the mark price, in whole cents; an unknown price counts as 0."""
-    db.register("excess_given", pa.table({"n": pa.array(range(len(excess4)), pa.int64()), "excess4": excess4,
-                                          "price": price}))
-    try:
-        return db.sql("""
+    with db.cursor() as own:
+        own.register("excess_given", pa.table({"n": np.arange(len(excess4)), "excess4": excess4, "price": price}))
+        return own.sql("""
             SELECT CAST(trunc(excess4 * coalesce(CAST(price AS DECIMAL(17,8)), 0) * 25) AS BIGINT) AS cents
             FROM excess_given ORDER BY n""").to_arrow_table()["cents"].combine_chunks()
-    finally:
-        db.unregister("excess_given")
 
 
 def _count(conditions: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -16,11 +17,12 @@ import pyarrow.compute as pc
 
 from p33_pipeline.review.coded import coded, combined, gathered, unified
 from p33_pipeline.review.lines import at
-from p33_pipeline.review.replies import UNKNOWN, Look, Replies
-from p33_pipeline.review.truth import Truth
+from p33_pipeline.review.replies import UNKNOWN, Look, Replies, replies_of
+from p33_pipeline.review.truth import truth_of
 
 NEVER: Final = 2**62
 """The age of the last order where there was none."""
+PART_ROWS: Final = 250_000
 TERMS: Final = ("book", "step", "least_qty", "most_qty", "bound", "quarters", "sells")
 """What a verdict rests on besides the position: the book, the exchange's grid, the plan."""
 _CODED: Final = ("symbol", "amt", "mark_price", *TERMS)
@@ -32,9 +34,9 @@ _WHOLE: Final = {"at_ms": UNKNOWN, "entry_ms": UNKNOWN, "seq": UNKNOWN, "snapsho
 class Verdicts(msgspec.Struct, frozen=True):
     """Cases by symbol, time and entry.
 
-    `symbol` is a place in `symbols`, `price` in `prices`, `terms` a row of `all_terms`, the look's amounts places in
-    `amounts`, as is `truth`; -1 is not known. `next_ms`: when the symbol was next judged. `reply`: the place of the
-    poll that had arrived last.
+    `symbol` is a place in `symbols`, `price` in `prices`, `amt` in `amounts`, `terms` a row of `all_terms`; -1 is not
+    known. `next_ms`: when the symbol was next judged. Once they are seen in hindsight the terms have a column `truth`,
+    `known` says where there is one, and `reply` is the place of the poll that had arrived last.
     """
 
     symbols: pa.Array
@@ -54,14 +56,22 @@ class Verdicts(msgspec.Struct, frozen=True):
     order_age_ms: np.ndarray
     released_ms: np.ndarray
     next_ms: np.ndarray
-    truth: np.ndarray
+    known: np.ndarray
     reply: np.ndarray
 
-    def only(self, which: np.ndarray) -> Verdicts:
-        """The verdicts of a mask or of places."""
+    def only(self, which: np.ndarray | slice) -> Verdicts:
+        """The verdicts of a mask, of places or of a stretch."""
         return msgspec.structs.replace(self, **{
             name: column[which] for name in self.__struct_fields__
             if isinstance(column := getattr(self, name), np.ndarray)})
+
+    def parts(self) -> list[Verdicts]:
+        """Stretches that are short enough to be computed with beside the processor, and by several threads."""
+        return [self.only(slice(start, start + PART_ROWS)) for start in range(0, max(len(self.at_ms), 1), PART_ROWS)]
+
+    def lost_ms(self, cap_ms: int) -> np.ndarray:
+        """How long a denial of each would cost: until the symbol was judged again, at most the cap."""
+        return np.minimum(self.next_ms - self.at_ms, cap_ms)
 
     @property
     def own(self) -> Look:
@@ -95,35 +105,31 @@ def verdicts_of(batches: Iterable[pa.RecordBatch]) -> Verdicts:
         symbol=symbol, at_ms=at_ms, entry_ms=column["entry_ms"], seq=column["seq"], sound=column["sound"],
         terms=terms.astype(np.int32)[order], price=column["mark_price"], amt=column["amt"],
         snapshot_ms=column["snapshot_ms"], age_ms=column["snapshot_age_ms"], order_age_ms=column["order_age_ms"],
-        released_ms=column["released_ms"], truth=unknown, reply=unknown,
+        released_ms=column["released_ms"], known=unknown >= 0, reply=unknown,
         next_ms=np.where(np.append(symbol[1:], -1) == symbol, np.append(at_ms[1:], 0), NEVER))
 
 
-def in_hindsight(verdicts: Verdicts, replies: Replies, truth: Truth) -> tuple[Verdicts, Replies]:
-    """The verdicts with what was true, and all amounts as places in one list."""
+def in_hindsight(db: duckdb.DuckDBPyConnection, verdicts: Verdicts) -> tuple[Verdicts, Replies]:
+    """The verdicts with what was true, and the replies about their symbols; all amounts as places in one list."""
+    replies = replies_of(db, verdicts.symbols)
+    truth = truth_of(db, replies, verdicts.symbols)
     (amt, replied, true), amounts = unified(
         (verdicts.amt, verdicts.amounts), (replies.amt, replies.amounts), (truth.amt, truth.amounts))
     known = at(true, truth.line.places(verdicts.symbol, verdicts.at_ms), -1)
-    return (msgspec.structs.replace(verdicts, amt=amt, amounts=amounts, truth=known,
-                                    reply=replies.last_at(verdicts.at_ms)),
-            msgspec.structs.replace(replies, amt=replied, amounts=amounts))
+    terms, first = combined(verdicts.terms, known)
+    all_terms = verdicts.all_terms.take(pa.array(verdicts.terms[first])).append_column(
+        "truth", gathered(amounts, known[first]))
+    return (msgspec.structs.replace(
+        verdicts, amt=amt, amounts=amounts, terms=terms, all_terms=all_terms, known=known >= 0,
+        reply=replies.last_at(verdicts.at_ms)), msgspec.structs.replace(replies, amt=replied, amounts=amounts))
 
 
 def _order(symbol: np.ndarray, at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray) -> np.ndarray:
-    """By symbol, time, entry. The archive is in the order of entries: most often only symbols are to be parted."""
+    """By symbol, time, entry. The archive is in the order of entries and nearly in time, which sorts fast."""
+    if seq.max(initial=0) < 2**20:
+        order = np.argsort(entry_ms * 2**20 + seq, kind="stable")
+        order = order[np.argsort(at_ms[order], kind="stable")]
+    else:
+        order = np.lexsort((seq, entry_ms, at_ms))
     few = symbol.astype(np.int16) if symbol.max(initial=0) < 2**15 else symbol  # two bytes sort in linear time
-    if _ascends(at_ms, entry_ms, seq):
-        return np.argsort(few, kind="stable")
-    order = np.lexsort((seq, entry_ms, at_ms))
     return order[np.argsort(few[order], kind="stable")]
-
-
-def _ascends(*columns: np.ndarray) -> bool:
-    """Whether the rows are in the order of the first column, then of the second, and so on."""
-    ties = np.arange(max(len(columns[0]) - 1, 0))
-    for column in columns:
-        now, following = column[ties], column[ties + 1]
-        if (following < now).any():
-            return False
-        ties = ties[following == now]
-    return True

@@ -16,7 +16,7 @@ from p33_pipeline.history import TABLES
 from p33_pipeline.review.cases import read_cases
 from p33_pipeline.review.judge import judge
 from p33_pipeline.review.rules import tolerance_units
-from p33_pipeline.review.verdicts import verdicts_of
+from p33_pipeline.review.verdicts import in_hindsight, verdicts_of
 from p33_sidecar.core.checks import decide, evaluation_failed
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.record import record_bytes
@@ -45,9 +45,9 @@ def vectorised(many, *, by_record: bool) -> list[dict]:
     """The rules' findings for these facts, in order, by way of the records that the sidecar would write."""
     scope = opened([written(one)[0].decode() for one in many], by_record=by_record)
     with scope.db as db:
-        verdicts = verdicts_of(read_cases(scope))
-        judged = judge(db, verdicts, verdicts.own, stale_ms=STALE, cooldown_ms=COOLDOWN,
-                       tolerance_pct=TOLERANCE, material_pct=Decimal(5))
+        verdicts, _ = in_hindsight(db, verdicts_of(read_cases(scope)))
+        (judged,) = judge(db, verdicts, [verdicts.own], stale_ms=STALE, cooldown_ms=COOLDOWN,
+                          tolerance_pct=TOLERANCE, material_pct=Decimal(5))
     closed4 = judged.facts["closed4"].to_pylist()
     found = {seq: {"closable": closable, "stale_denies": stale, "cooldown_denies": cooldown,
                    "tolerance_denies": tolerance, "closed4": closed4[fact]}
