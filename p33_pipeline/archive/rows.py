@@ -7,7 +7,9 @@ columns while it is still near the processor.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -27,7 +29,22 @@ UNFIT = (pa.ArrowException, ValueError, OverflowError)
 
 def table_of(table: Table, entries: list[tuple[str, Fields]]) -> pa.Table:
     """The entries as rows, in their order."""
-    decode, empty = DECODERS[table.name], (None,) * len(table.columns)
+    with _uncollected():
+        rows, problems = _decoded(table, entries)
+    try:
+        columns = _columns(table, rows)
+    except UNFIT:
+        for index, why in list(_unfit(table, rows)):
+            rows[index], problems[index] = _empty(table), why
+        columns = _columns(table, rows)
+    raws = [raw_of(table.name, fields) for _, fields in entries]
+    arrays = [*_ids(entries), *columns, pa.array(problems, TEXT), _texts(raws)]
+    return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+def _decoded(table: Table, entries: list[tuple[str, Fields]]) -> tuple[list[Row], list[str | None]]:
+    """The values of each message, and what is wrong with those that have none."""
+    decode, empty = DECODERS[table.name], _empty(table)
     rows: list[Row] = []
     problems: list[str | None] = []
     for _, fields in entries:
@@ -37,15 +54,23 @@ def table_of(table: Table, entries: list[tuple[str, Fields]]) -> pa.Table:
         except UNREADABLE as error:
             rows.append(empty)
             problems.append(_said(error))
+    return rows, problems
+
+
+def _empty(table: Table) -> Row:
+    return (None,) * len(table.columns)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cycle collector, which would go over the growing batch again and again and find no cycle."""
+    running = gc.isenabled()
+    gc.disable()
     try:
-        columns = _columns(table, rows)
-    except UNFIT:
-        for index, why in list(_unfit(table, rows)):
-            rows[index], problems[index] = empty, why
-        columns = _columns(table, rows)
-    raws = [raw_of(table.name, fields) for _, fields in entries]
-    arrays = [*_ids(entries), *columns, pa.array(problems, TEXT), _texts(raws)]
-    return pa.Table.from_arrays(arrays, schema=table.schema)
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _ids(entries: list[tuple[str, Fields]]) -> list[pa.Array]:

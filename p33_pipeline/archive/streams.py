@@ -112,18 +112,17 @@ class StreamArchiver:
         """The entries behind `after` as rows, in tables that stay within one day and are one file each."""
         held: list[pa.Table] = []
         rows, day = 0, None
-        with ahead(self._batches(source.stream, after, until)) as batches:
-            for entries in batches:
-                here = day_of(id_of(entries[0][0])[0])
-                if held and (here != day or rows >= FILE_ROWS):
-                    yield pa.concat_tables(held)
-                    held, rows = [], 0
-                held.append(table_of(source.table, entries))
-                rows, day = rows + len(entries), here
+        for entries in self._batches(source.stream, after, until):
+            here = day_of(id_of(entries[0][0])[0])
+            if held and (here != day or rows >= FILE_ROWS):
+                yield pa.concat_tables(held)
+                held, rows = [], 0
+            held.append(table_of(source.table, entries))
+            rows, day = rows + len(entries), here
         if held:
             yield pa.concat_tables(held)
 
-    def _batches(self, stream: str, after: Id, until: Id) -> Generator[list[Entry], None, None]:
+    def _batches(self, stream: str, after: Id, until: Id) -> Iterator[list[Entry]]:
         """The entries behind `after`, as they are read, each list of one day."""
         while after < until:
             with _redis_errors(stream):
