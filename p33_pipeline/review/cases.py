@@ -60,10 +60,11 @@ def read_cases(scope: Scope) -> Iterator[pa.RecordBatch]:
         coming = ahead.submit(next, reader, None)
         while (batch := coming.result()) is not None:
             coming = ahead.submit(next, reader, None)
-            plain = pc.fill_null(batch["plain"], False)
-            if not _all(plain):
+            if not _all(batch["plain"]):
+                plain = pc.fill_null(batch["plain"], False)
                 unread.append(batch.filter(pc.invert(plain)).select(["entry_ms", "seq"]))
-            yield _within(batch.filter(plain) if unread else batch, scope).drop_columns(["plain"])
+                batch = batch.filter(plain)
+            yield _within(batch, scope).drop_columns(["plain"])
     if unread:
         register(scope, "unread", pa.Table.from_batches(unread))
         left = ('(SELECT epoch_ms(d."at") AS entry_ms, d.seq AS seq, raw FROM decisions d '
