@@ -1,7 +1,7 @@
 """All verdicts before all policies: stretch by stretch, several at a time, and what they come to added up.
 
 A stretch is short enough for its arrays to stay beside the processor, and what it leaves is small: counts by cell,
-sums by hour and by symbol, the earliest flips. So neither memory nor the time of a policy grows with the verdicts.
+sums by hour and by symbol, the earliest flips. So the time of a policy does not grow with the verdicts.
 """
 
 from __future__ import annotations

@@ -98,8 +98,7 @@ def _joined(scope: Scope, names: tuple[str, ...]) -> Any:
 
 
 PIECES: dict[str, Callable[[argparse.Namespace], Any]] = {
-    piece.__name__: piece for piece in (audited, joined_keys, joined_columns, scanned,
-                                       scanned_in_part, reviewed)}
+    piece.__name__: piece for piece in (audited, joined_keys, joined_columns, scanned, scanned_in_part, reviewed)}
 
 
 def main() -> int:

@@ -153,6 +153,23 @@ def test_a_snapshot_that_was_late_bends_no_truth():
     assert (found.judged, found.current.wrong_allows) == (1, 1)
 
 
+@pytest.mark.parametrize("odd", ["listed twice", "not known"])
+def test_a_reply_that_cannot_tell_a_position_tells_no_truth(odd):
+    """In hedge mode a symbol stands in it twice; one that the poll could not read is not flat."""
+    history = History(policy=POLICY, hours=1)
+    history.verdict(BEGIN_MS + 1_202_000)
+    tables = history.tables()
+    polls = tables["snapshots"].to_pylist()
+    for poll in polls:
+        if odd == "listed twice":
+            poll["positions"] *= 2
+        else:
+            poll["unknown_symbols"] = ["BTCUSDT"]
+    bent = type(tables["snapshots"]).from_pylist(polls, schema=tables["snapshots"].schema)
+    found = review(tables | {"snapshots": bent}, from_ms=BEGIN_MS, to_ms=history.end_ms, fallback=POLICY)
+    assert (found.verdicts, found.judged) == (1, 0)
+
+
 @pytest.mark.parametrize(("axes", "said"), [
     ({"poll_ms": (1_000,)}, "those polls were not made"),
     ({"tolerance_pct": (Decimal("0.00001"),)}, "at most 4 decimal places"),
