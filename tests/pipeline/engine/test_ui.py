@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from p33_pipeline.audit.findings import CLASSES, FLOW
 from p33_pipeline.generator.__main__ import START_MS
 from p33_pipeline.generator.deeds import DEEDS
-from p33_pipeline.generator.story import tell
+from p33_pipeline.generator.story import Story, tell
 from p33_pipeline.generator.writing import write
 from p33_pipeline.history import History, place_at
 from p33_pipeline.partitions import day_key
@@ -70,12 +71,18 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory) -> Iterator[str]:
+def day() -> Story:
+    """A day of every deed, and what is to be found of it."""
+    return tell(1, deeds=DEEDS, start_ms=START_MS)
+
+
+@pytest.fixture(scope="module")
+def ui(day: Story, tmp_path_factory) -> Iterator[str]:
     """The UI's address, over an instance on which the day was audited and reported as `make dagster` does it."""
     needed(*CHROMIUM)
     folder = tmp_path_factory.mktemp("ui")
     history, home = folder / "history", folder / "home"
-    write(tell(1, deeds=DEEDS, start_ms=START_MS), History(place_at(str(history))))
+    write(day, History(place_at(str(history))))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER", "P33_", "BINANCE"))}
     env = prepared(home, clean | {"P33_HISTORY_URL": str(history), "PYTHONPATH": str(ROOT)})
     done = subprocess.run([sys.executable, "-m", "p33_pipeline.closing", str(history), str(home), day_key(START_MS)],
@@ -110,18 +117,23 @@ def test_the_asset_graph_reads_from_left_to_right(page):
     page.keep("dagster-asset-graph")
 
 
-def test_an_audits_metadata_stands_open_with_its_picture(page):
+def planted(day: Story, kinds: tuple[str, ...]) -> int:
+    return sum(deed.finding in kinds for deed in day.truth)
+
+
+def test_an_audits_metadata_stands_open_with_its_picture(page, day):
     """What was found in figures, the breaks drawn by symbol, the dearest in a table: nothing behind a link."""
-    page.open("/assets/day_audit", "15 breaks, 10 flow findings, 7 source findings.", "breaks_by_symbol", "01‑25 01:05",
-              "more stand in the report.", "trading-ops")
+    page.open("/assets/day_audit", f"{planted(day, CLASSES)} breaks, {planted(day, FLOW)} flow findings, ",
+              "source findings.", "breaks_by_symbol", "01‑25 01:05", "more stand in the report.", "trading-ops")
     page.drawn("breaks by symbol", at_least=400)
     assert "Show Markdown" not in page.tab.text()
     page.keep("dagster-audit")
 
 
-def test_a_reports_metadata_has_the_sentence_and_the_accounts_drawn(page):
+def test_a_reports_metadata_has_the_sentence_and_the_accounts_drawn(page, day):
     """The small pictures stand in the table, the large one opens."""
-    page.open("/assets/mismatch_report", "15 breaks in the accounts, all of them closed again", "picture_of_accounts")
+    page.open("/assets/mismatch_report", f"{planted(day, CLASSES)} breaks in the accounts, all of them closed again",
+              "picture_of_accounts")
     page.drawn("breaks by symbol", at_least=400)
     page.drawn("denials by hour", at_least=400)
     page.keep("dagster-report")
