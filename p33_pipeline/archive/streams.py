@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 import redis
 
-from p33_pipeline.archive.ahead import ahead
+from p33_pipeline.ahead import ahead
 from p33_pipeline.archive.gaps import GapBook
 from p33_pipeline.archive.rows import table_of
 from p33_pipeline.archive.values import Fields

@@ -22,7 +22,7 @@ from p33_pipeline.audit.accounts import ANEW, Accounts, Step
 from p33_pipeline.audit.causes import OURS
 from p33_pipeline.audit.moments import Moment
 from p33_pipeline.audit.scope import Scope, register, rows
-from p33_pipeline.history.tables import AMOUNT
+from p33_pipeline.history.tables import AMOUNT, MOVED
 from p33_sidecar.core.agreement import disagreement
 from p33_sidecar.core.orders import client_order_id
 from p33_sidecar.core.quantity import ZERO, difference, total
@@ -127,7 +127,7 @@ def _over(running: list[Moment], closed_ms: int) -> Passing:
 
 def _trades(scope: Scope, symbol: str, gap: Change) -> list[tuple[int, Decimal]]:
     """(time, signed quantity) of the gap's trades."""
-    found = rows(scope, "SELECT epoch_ms(traded_at) AS at_ms, CASE side WHEN 'BUY' THEN qty ELSE -qty END AS delta "
+    found = rows(scope, f"SELECT epoch_ms(traded_at) AS at_ms, {MOVED} AS delta "  # noqa: S608 - a constant of ours
                         "FROM trades WHERE symbol = $symbol AND qty IS NOT NULL "
                         "AND epoch_ms(traded_at) > $begin AND epoch_ms(traded_at) <= $end ORDER BY at_ms, trade_id",
                  symbol=symbol, begin=gap.before_ms, end=gap.after_ms)
@@ -163,9 +163,9 @@ def _order_ids(scope: Scope, accounts: Accounts) -> dict[tuple[str, str], str]:
     return {(row["symbol"], row["client_order_id"]): row["order_id"] for row in found}
 
 
-_QUERY = """
+_QUERY = f"""
 WITH moves AS (
-  SELECT symbol, epoch_ms(traded_at) AS at_ms, order_id, CASE side WHEN 'BUY' THEN qty ELSE -qty END AS exchange,
+  SELECT symbol, epoch_ms(traded_at) AS at_ms, order_id, {MOVED} AS exchange,
     0::DECIMAL(38, 18) AS ledger, 0::DECIMAL(38, 18) AS redis
   FROM trades WHERE qty IS NOT NULL
   UNION ALL SELECT symbol, at_ms, order_id, 0::DECIMAL(38, 18), ledger, redis FROM account_moves
@@ -199,4 +199,4 @@ SELECT c.symbol, c.at_ms, c.off_ledger, c.off_redis, b.requested_ms AS before_ms
 FROM changes c ASOF JOIN known b ON c.symbol = b.symbol AND c.at_ms > b.requested_ms
   ASOF JOIN known a ON c.symbol = a.symbol AND c.at_ms <= a.requested_ms
 WHERE b.requested_ms < $until AND a.requested_ms >= $since ORDER BY c.symbol, c.at_ms
-"""
+"""  # noqa: S608 - a constant of ours

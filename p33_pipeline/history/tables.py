@@ -100,6 +100,8 @@ PLANS: Final = Table("plans", (
 RESULTS: Final = Table("results", (
     *_named(TEXT, "plan_id", "symbol", "decision", "error", "refusal"), *_named(FLAG, "executed", "would_execute"),
     ("orders", pa.list_(_ORDER))))
+MOVED: Final = "CASE side WHEN 'BUY' THEN qty ELSE -qty END"
+"""SQL: what a trade adds to its position."""
 TRADES: Final = Table("trades", (
     ("symbol", TEXT), ("trade_id", WHOLE), ("order_id", TEXT), ("client_order_id", TEXT), ("side", TEXT),
     *_named(AMOUNT, "price", "qty", "quote_qty", "realized_pnl", "commission"), ("commission_asset", TEXT),

@@ -12,6 +12,8 @@ from typing import Any
 import duckdb
 import msgspec
 
+from p33_pipeline.history.tables import MOVED
+
 HOUR_MS = 3_600_000
 
 Point = tuple[int, Decimal]
@@ -72,7 +74,7 @@ def facts_of(db: duckdb.DuckDBPyConnection, *, from_ms: int, to_ms: int, symbols
 def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
               symbols: Sequence[str]) -> dict[str, list[Point]]:
     """What the good polls said of the symbols, moved by the trades that came before the next one; where it changed."""
-    rows = db.execute("""
+    rows = db.execute(f"""
         WITH polls AS (
             SELECT epoch_ms(requested_at) AS at_ms, positions, unknown_symbols FROM snapshots
             WHERE outcome = 'ok' AND epoch_ms(requested_at) >= $begin AND epoch_ms(requested_at) < $end
@@ -87,8 +89,9 @@ def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
         ), known AS (
             SELECT * FROM seen WHERE amt IS NOT NULL
         ), traded AS (
-            SELECT symbol, epoch_ms(traded_at) AS at_ms, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS delta
-            FROM trades WHERE qty IS NOT NULL AND epoch_ms(traded_at) < $end GROUP BY ALL
+            SELECT symbol, epoch_ms(traded_at) AS at_ms, sum({MOVED}) AS delta
+            FROM trades WHERE qty IS NOT NULL AND list_contains($symbols::VARCHAR[], symbol)
+                AND epoch_ms(traded_at) < $end GROUP BY ALL
         ), between_polls AS (
             SELECT t.symbol, t.at_ms, (k.amt + sum(t.delta) OVER (
                 PARTITION BY t.symbol, k.at_ms ORDER BY t.at_ms))::DECIMAL(38,18) AS amt
@@ -98,7 +101,7 @@ def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
         )
         SELECT symbol, at_ms, amt FROM held_at
         QUALIFY amt IS DISTINCT FROM lag(amt) OVER (PARTITION BY symbol ORDER BY at_ms) ORDER BY symbol, at_ms
-        """, {"begin": from_ms, "end": to_ms, "symbols": list(symbols)}).fetchall()
+        """, {"begin": from_ms, "end": to_ms, "symbols": list(symbols)}).fetchall()  # noqa: S608 - a constant of ours
     found: dict[str, list[Point]] = {}
     for symbol, at_ms, amt in rows:
         found.setdefault(symbol, []).append((at_ms, amt))

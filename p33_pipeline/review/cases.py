@@ -9,13 +9,13 @@ with a quantity that has more decimal places than the column: rounded, a tiny bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from p33_pipeline.ahead import ahead
 from p33_pipeline.audit.rules import CONDITIONS, prepare, read_sql
 from p33_pipeline.audit.scope import Scope, register
 from p33_pipeline.history.tables import AMOUNT
@@ -56,10 +56,8 @@ def read_cases(scope: Scope) -> Iterator[pa.RecordBatch]:
     unread = []
     reader = scope.db.sql(_columns_sql("decisions")).to_arrow_reader(BATCH_ROWS)
     yield pa.RecordBatch.from_pylist([], reader.schema).drop_columns(["plain"])
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(next, reader, None)
-        while (batch := coming.result()) is not None:
-            coming = ahead.submit(next, reader, None)
+    with ahead(_read(reader)) as batches:
+        for batch in batches:
             if not _all(batch["plain"]):
                 plain = pc.fill_null(batch["plain"], False)
                 unread.append(batch.filter(pc.invert(plain)).select(["entry_ms", "seq"]))
@@ -71,6 +69,10 @@ def read_cases(scope: Scope) -> Iterator[pa.RecordBatch]:
                 'SEMI JOIN unread u ON u.entry_ms = epoch_ms(d."at") AND u.seq = d.seq)')
         for batch in scope.db.sql(recorded_cases_sql(left)).to_arrow_reader(BATCH_ROWS):
             yield _within(batch, scope)
+
+
+def _read(reader: pa.RecordBatchReader) -> Generator[pa.RecordBatch, None, None]:
+    yield from reader
 
 
 def _within(batch: pa.RecordBatch, scope: Scope) -> pa.RecordBatch:

@@ -7,7 +7,7 @@ sums by hour and by symbol, the earliest flips. So the time of a policy does not
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import reduce
@@ -40,9 +40,11 @@ class Court(msgspec.Struct, frozen=True):
 
     def counts(self, verdicts: Verdicts, *, unsound: int) -> Counts:
         """What every policy of the grid would have done; `unsound` more verdicts are denied by all, rightly."""
+        polls = range(len(self.grid.poll_ms))
+
         def cells(part: Verdicts) -> list[Cells]:
             return [cells_of(self.grid, judged, wrong_cents=wrong_cents(self.db, part, judged, judged.risky),
-                             lost_ms=part.lost_ms(self.lost_cap_ms)) for judged in self._judged(part)]
+                             lost_ms=part.lost_ms(self.lost_cap_ms)) for judged in self._judged(part, polls)]
 
         planes = zip(*_each(cells, verdicts.parts()), strict=True)
         return counts_of([reduce(add, plane) for plane in planes], unsound=unsound)
@@ -50,17 +52,16 @@ class Court(msgspec.Struct, frozen=True):
     def changes(self, verdicts: Verdicts, hours: np.ndarray, own: Place, at: Place) -> Changes:
         """What becomes of the verdicts when the policy at a place takes the place of the one in force."""
         def changes(part: Verdicts) -> Changes:
-            judged = self._judged(part, {own[0], at[0]})
-            now, then = (side_of(judged[sorted({own[0], at[0]}).index(place[0])], self.grid, place)
-                         for place in (own, at))
+            polls = sorted({own[0], at[0]})
+            judged = dict(zip(polls, self._judged(part, polls), strict=True))
+            now, then = (side_of(judged[place[0]], self.grid, place) for place in (own, at))
             return changes_of(self.db, part, now, then, hours=hours, lost_ms=part.lost_ms(self.lost_cap_ms))
 
         return reduce(add, _each(changes, verdicts.parts()))
 
-    def _judged(self, part: Verdicts, polls: Iterable[int] | None = None) -> list[Judged]:
-        """The stretch at these places of the poll axis, ascending; at all of them by default."""
-        intervals = [self.grid.poll_ms[place] for place in (range(len(self.grid.poll_ms)) if polls is None
-                                                            else sorted(polls))]
+    def _judged(self, part: Verdicts, polls: Sequence[int]) -> list[Judged]:
+        """The stretch at these places of the poll axis."""
+        intervals = [self.grid.poll_ms[place] for place in polls]
         looks = [thinned(self.replies, self.kept[poll_ms], part) if poll_ms in self.kept else part.own
                  for poll_ms in intervals]
         return judge(self.db, part, looks, stale_ms=self.grid.stale_ms, cooldown_ms=self.grid.cooldown_ms,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Final
 
 import duckdb
 import msgspec
@@ -18,8 +19,9 @@ from p33_pipeline.review.coded import combined, gathered
 from p33_pipeline.review.replies import Look
 from p33_pipeline.review.rules import cents, judged_facts
 from p33_pipeline.review.verdicts import Verdicts
+from p33_sidecar.core.model import Policy
 
-SKEW_MS = 1_000
+SKEW_MS: Final = Policy().skew_ms
 """A snapshot may be so much younger than the verdict that rests on it."""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from p33_pipeline.history.tables import AMOUNT
+from p33_pipeline.history.tables import AMOUNT, MOVED
 from p33_pipeline.review.coded import coded, combined, gathered, places_in
 from p33_pipeline.review.lines import Line, at
 from p33_pipeline.review.replies import Replies
@@ -48,10 +48,10 @@ def truth_of(db: duckdb.DuckDBPyConnection, replies: Replies, symbols: pa.Array)
 
 def _moves(db: duckdb.DuckDBPyConnection, symbols: pa.Array) -> tuple[Line, np.ndarray, pa.Array]:
     """Each symbol's trades in time, and their running total."""
-    moves = db.sql("""
+    moves = db.sql(f"""
         SELECT symbol, at_ms, sum(moved) OVER (PARTITION BY symbol ORDER BY at_ms)::DECIMAL(38,18) AS total FROM (
-            SELECT symbol, epoch_ms(traded_at) AS at_ms, sum(CASE side WHEN 'BUY' THEN qty ELSE -qty END) AS moved
-            FROM trades WHERE traded_at IS NOT NULL GROUP BY ALL)""").to_arrow_table()
+            SELECT symbol, epoch_ms(traded_at) AS at_ms, sum({MOVED}) AS moved
+            FROM trades WHERE traded_at IS NOT NULL GROUP BY ALL)""").to_arrow_table()  # noqa: S608 - a constant of ours
     symbol, at_ms = places_in(symbols, moves["symbol"]), moves["at_ms"].to_numpy()
     order = np.lexsort((at_ms, symbol))
     order = order[symbol[order] >= 0]

@@ -84,6 +84,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     nonce: str
     result_ms: int
 
+
 def state_keys(symbol: str, plan_id: str, *, results: str, issued_for: str = "") -> list[str]:
     """The KEYS of lua/_state.lua. `issued_for`: the plan that the symbol's last ALLOW is believed to be for."""
     return [keys.SNAPSHOT + symbol, keys.BOOK + symbol, keys.LEDGER + symbol, keys.OPEN + symbol,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from p33_pipeline.archive.ahead import ahead
+from p33_pipeline.ahead import ahead
 
 PATIENCE_S = 60
 
