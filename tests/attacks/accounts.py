@@ -195,20 +195,23 @@ def _judged(scene: Scene, symbol: str) -> tuple[Plan, str]:
 
 def _allowed(scene: Scene, symbol: str) -> Plan:
     """A plan that the gate allows, once it can."""
-    plan, said = _judged(scene, symbol)
-    while said != "ALLOW":
-        assert said in PASSING
-        plan, said = _judged(scene, symbol)
-    return plan
+    return _judged_at_last(scene, symbol, "ALLOW")
 
 
 def _outstanding(scene: Scene, symbol: str) -> str:
     """What the gate says to another plan, once nothing else keeps it from an ALLOW."""
-    _, said = _judged(scene, symbol)
-    while said != "permit_outstanding":
-        assert said in PASSING
-        _, said = _judged(scene, symbol)
+    said = "permit_outstanding"
+    _judged_at_last(scene, symbol, said)
     return said
+
+
+def _judged_at_last(scene: Scene, symbol: str, word: str) -> Plan:
+    """The first plan on which the gate says that word; before it only what passes."""
+    plan, said = _judged(scene, symbol)
+    while said != word:
+        assert said in PASSING
+        plan, said = _judged(scene, symbol)
+    return plan
 
 
 def _sought(scene: Scene) -> tuple[str, Plan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -58,20 +59,22 @@ def test_ids_are_compared_by_both_halves(redis_client, history):
     assert ids_of(history) == [f"{MIDNIGHT_MS}-{seq}" for seq in (2, 9, 10)]
 
 
+def killed(redis_client, root: str, fuse: Fuse, **more: int) -> bool:
+    """Whether a pass that lasts as long as its fuse ended before its end."""
+    try:
+        archiver(MortalRedis(redis_client, fuse), History(MortalFolder(root, fuse)), **more).run(EVENTS)
+    except Killed:
+        return True
+    return False
+
+
 def test_killed_at_every_step_and_run_again(redis_client, tmp_path):
     """Before, within and after every command and every write: nothing is lost, nothing stands twice, no gap is seen."""
-    step = 0
-    while True:
-        step += 1
+    for step in itertools.count(1):
         redis_client.flushall()
         ids = add_events(redis_client, 7, start_ms=MIDNIGHT_MS - 3000, apart_ms=1000)
         root, fuse = str(tmp_path / f"at-{step}"), Fuse(step)
-        mortal = archiver(MortalRedis(redis_client, fuse), History(MortalFolder(root, fuse)), keep_ms=0)
-        try:
-            mortal.run(EVENTS)
-        except Killed:
-            pass
-        else:
+        if not killed(redis_client, root, fuse, keep_ms=0):
             break
         ids += add_events(redis_client, 2, start_ms=MIDNIGHT_MS + 60_000, apart_ms=5, first=7)
         kept = History(Folder(root))
@@ -87,20 +90,15 @@ def test_killed_while_one_file_is_written_and_the_next_is_read(redis_client, tmp
     """Files of two entries, read two at a time: wherever both stood, the next run goes on."""
     monkeypatch.setattr(streams, "READ_AT_ONCE", 2)
     monkeypatch.setattr(streams, "FILE_ROWS", 2)
-    step = 0
-    while True:
-        step += 1
+    for step in itertools.count(1):
         redis_client.flushall()
         ids = add_events(redis_client, 9, start_ms=MIDNIGHT_MS - 3000, apart_ms=1000)
         root, fuse = str(tmp_path / f"at-{step}"), Fuse(step)
-        try:
-            archiver(MortalRedis(redis_client, fuse), History(MortalFolder(root, fuse))).run(EVENTS)
-        except Killed:
-            kept = History(Folder(root))
-            archiver(redis_client, kept).run(EVENTS)
-            assert ids_of(kept) == ids and not gaps(kept), f"killed at step {step}"
-        else:
+        if not killed(redis_client, root, fuse):
             break
+        kept = History(Folder(root))
+        archiver(redis_client, kept).run(EVENTS)
+        assert ids_of(kept) == ids and not gaps(kept), f"killed at step {step}"
     assert step > 20
 
 
@@ -171,9 +169,7 @@ def test_a_stream_deleted_and_begun_anew_is_a_gap_that_nobody_can_count(redis_cl
 
 def test_a_gap_found_by_a_run_that_died_is_noted_once(redis_client, tmp_path):
     """Killed at every step of the run that finds it."""
-    step = 0
-    while True:
-        step += 1
+    for step in itertools.count(1):
         redis_client.flushall()
         root, fuse = str(tmp_path / f"at-{step}"), Fuse(step)
         add_events(redis_client, 2, start_ms=MIDNIGHT_MS, apart_ms=1000)
@@ -181,13 +177,10 @@ def test_a_gap_found_by_a_run_that_died_is_noted_once(redis_client, tmp_path):
         archiver(redis_client, kept).run(EVENTS)
         add_events(redis_client, 4, start_ms=MIDNIGHT_MS + 10_000, apart_ms=1000, first=2)
         redis_client.xtrim(keys.EVENTS, maxlen=1, approximate=False)
-        try:
-            archiver(MortalRedis(redis_client, fuse), History(MortalFolder(root, fuse))).run(EVENTS)
-        except Killed:
-            archiver(redis_client, kept).run(EVENTS)
-            assert [gap["missing"] for gap in gaps(kept)] == [3], f"killed at step {step}"
-        else:
+        if not killed(redis_client, root, fuse):
             break
+        archiver(redis_client, kept).run(EVENTS)
+        assert [gap["missing"] for gap in gaps(kept)] == [3], f"killed at step {step}"
     assert step > 8
 
 
