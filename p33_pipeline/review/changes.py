@@ -12,8 +12,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from p33_pipeline.review.grid import Grid
-from p33_pipeline.review.judge import Judged, wrong_cents
+from p33_pipeline.review.grid import DENIED, HARMFUL, HARMLESS, Grid
 from p33_pipeline.review.verdicts import Verdicts
 from p33_sidecar.core.reasons import Reason
 
@@ -23,6 +22,9 @@ FATES: Final = ("", "rules", str(Reason.STALE_EXCHANGE_STATE), str(Reason.RECONC
                 str(Reason.COOLDOWN_IN_FLIGHT))
 """Nothing, what no threshold changes, then the judged thresholds in the order of the checks: the first that denies
 names the reason."""
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""The verdicts' lots at the interval now and at the one then."""
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -48,81 +50,94 @@ class Flip(msgspec.Struct, frozen=True):
     wrong_cents: int
 
 
-class Side(msgspec.Struct, frozen=True):
-    """Every verdict under one policy."""
+class Rule(msgspec.Struct, frozen=True):
+    """What one policy does, by lot: the fate, and whether it is a wrong allow or a wrong denial."""
 
-    judged: Judged
     fate: np.ndarray
-
-    @property
-    def wrongly_allowed(self) -> np.ndarray:
-        return (self.fate == 0) & self.judged.harmful
-
-    @property
-    def wrongly_denied(self) -> np.ndarray:
-        return (self.fate != 0) & self.judged.closable & ~self.judged.harmful
+    wrong_allow: np.ndarray
+    wrong_denial: np.ndarray
 
 
-def side_of(judged: Judged, grid: Grid, place: tuple[int, int, int, int]) -> Side:
-    """The verdicts under the policy at a place of the grid; `judged` at its poll interval."""
+def rule_of(grid: Grid, place: tuple[int, int, int, int]) -> Rule:
+    """The policy at a place of the grid."""
     _, stale, cooldown, tolerance = place
-    denies = (~judged.closable, judged.stale_denies > stale, judged.tolerance_denies > tolerance,
-              judged.cooldown_denies > len(grid.cooldown_ms) - 1 - cooldown)
-    return Side(judged, np.select(denies, range(1, len(FATES)), 0).astype(np.int8))
+    kind, stale_denies, cooldown_denies, tolerance_denies = np.indices(grid.lots).reshape(4, -1)
+    denies = (kind == DENIED, stale_denies > stale, tolerance_denies > tolerance,
+              cooldown_denies > len(grid.cooldown_ms) - 1 - cooldown)
+    fate = np.select(denies, range(1, len(FATES)), 0)
+    return Rule(fate, (fate == 0) & (kind == HARMFUL), (fate != 0) & (kind == HARMLESS))
 
 
 class Changes(msgspec.Struct, frozen=True):
     """What two policies make of a stretch of verdicts; stretches add up.
 
     `hours`: for each hour (wrong allows, wrong denials) now, and then. `lost`: for each symbol and fate (denials, ms)
-    now, and then, of wrong denials. `flips`: a row for each verdict that changes, at least the earliest `FLIPS_KEPT`.
+    now, and then, of wrong denials.
     """
 
     hours: np.ndarray
     lost: np.ndarray
-    flips: np.ndarray
 
     def __add__(self, other: Changes) -> Changes:
-        return Changes(self.hours + other.hours, self.lost + other.lost, np.concatenate((self.flips, other.flips)))
+        return Changes(self.hours + other.hours, self.lost + other.lost)
 
 
-FLIP: Final = np.dtype([(name, np.int64) for name in ("at_ms", "entry_ms", "seq", "symbol", "allowed", "right",
-                                                      "cents")])
-
-
-def changes_of(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, now: Side, then: Side, *, hours: np.ndarray,
+def changes_of(verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule], *, hours: np.ndarray,
                lost_ms: np.ndarray) -> Changes:
-    """The changes of a stretch. `hours`: those of all judged verdicts, ascending, in hours since 1970."""
+    """The changes of a stretch, by its lots and the rules, now and then.
+
+    `hours`: those of all judged verdicts, ascending, in hours since 1970.
+    """
     hour = np.searchsorted(hours, verdicts.at_ms // HOUR_MS)
-    wrong = [part for side in (now, then) for part in (side.wrongly_allowed, side.wrongly_denied)]
-    counted = np.stack([np.bincount(hour[which], minlength=len(hours)) for which in wrong], axis=1).astype(np.int64)
-    lost = np.zeros((len(verdicts.symbols), len(FATES), 4), np.int64)
-    for column, side in ((0, now), (2, then)):
-        denied = np.flatnonzero(side.wrongly_denied)
-        where = verdicts.symbol[denied], side.fate[denied]
-        np.add.at(lost[:, :, column], where, 1)
-        np.add.at(lost[:, :, column + 1], where, lost_ms[denied])
-    return Changes(counted, lost, _flips(db, verdicts, now, then))
+    size, counted, lost = len(verdicts.symbols) * len(FATES), [], []
+    for lot, rule in zip(lots, rules, strict=True):
+        denied = np.flatnonzero(rule.wrong_denial[lot])
+        counted += [np.bincount(hour[which], minlength=len(hours)) for which in (rule.wrong_allow[lot], denied)]
+        where = verdicts.symbol[denied] * len(FATES) + rule.fate[lot[denied]]
+        spent = np.zeros(size, np.int64)
+        np.add.at(spent, where, lost_ms[denied])
+        lost += [np.bincount(where, minlength=size), spent]
+    return Changes(np.stack(counted, axis=1), np.stack(lost, axis=1).reshape(-1, len(FATES), 4))
 
 
-def _flips(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, now: Side, then: Side) -> np.ndarray:
-    """The earliest that change, in no order."""
-    places = np.flatnonzero((now.fate == 0) != (then.fate == 0))
+def flipped(verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule]) -> np.ndarray:
+    """The places of the earliest verdicts that change, in time."""
+    now, then = ((rule.fate == 0)[lot] for rule, lot in zip(rules, lots, strict=True))
+    places = np.flatnonzero(now != then)
     if len(places) > FLIPS_KEPT:
         latest = np.partition(verdicts.at_ms[places], FLIPS_KEPT - 1)[FLIPS_KEPT - 1]
         places = places[verdicts.at_ms[places] <= latest]
-    flips = np.empty(len(places), FLIP)
-    for name in ("at_ms", "entry_ms", "seq", "symbol"):
-        flips[name] = getattr(verdicts, name)[places]
-    flips["allowed"] = then.fate[places] == 0
-    flips["right"] = np.where(flips["allowed"], ~then.judged.harmful[places],
-                              now.judged.harmful[places] | ~now.judged.closable[places])
-    flips["cents"] = np.maximum(*(wrong_cents(db, verdicts, side.judged, places) for side in (now, then)))
-    return flips
+    order = np.lexsort(tuple(part[places] for part in (verdicts.seq, verdicts.entry_ms, verdicts.at_ms)))
+    return places[order[:FLIPS_KEPT]]
 
 
-def _earliest(flips: np.ndarray) -> np.ndarray:
-    return flips[np.lexsort((flips["seq"], flips["entry_ms"], flips["at_ms"]))[:FLIPS_KEPT]]
+def flips_of(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule],
+             cents: np.ndarray) -> tuple[Flip, ...]:
+    """These verdicts, all of which change, as they are told. `cents`: what the one that is an ALLOW puts at risk."""
+    (lot, lot_then), (rule, rule_then) = lots, rules
+    allowed = rule_then.fate[lot_then] == 0
+    right = np.where(allowed, ~rule_then.wrong_allow[lot_then], rule.wrong_allow[lot])
+    said, names = ("DENY", "ALLOW"), verdicts.symbols.to_pylist()
+    columns = (part.tolist() for part in (allowed, right, verdicts.symbol, verdicts.at_ms, cents))
+    return tuple(Flip(plan_id, said[not allowed], said[allowed], right, names[symbol], at_ms, cents)
+                 for plan_id, allowed, right, symbol, at_ms, cents in zip(_plans(db, verdicts), *columns, strict=True))
+
+
+def _plans(db: duckdb.DuckDBPyConnection, verdicts: Verdicts) -> list[str]:
+    """The plans' ids in order; where the archive could not put one in its column, the record's own."""
+    count = len(verdicts.at_ms)
+    if not count:
+        return []
+    db.register("flipped", pa.table({"n": np.arange(count), "entry_ms": verdicts.entry_ms, "seq": verdicts.seq}))
+    first, last = (f"epoch_ms({int(ms)}) AT TIME ZONE 'UTC'" for ms in (verdicts.entry_ms.min(),
+                                                                        verdicts.entry_ms.max()))
+    joined = ('FROM flipped f JOIN decisions d ON epoch_ms(d."at") = f.entry_ms AND d.seq = f.seq '
+              f'WHERE d."at" >= {first} AND d."at" <= {last}')
+    found = dict(db.execute(f"SELECT f.n, d.plan_id {joined}").fetchall())
+    if None in found.values():
+        found |= dict(db.execute(f"SELECT f.n, json_extract_string(d.raw, '$.plan_id') {joined} "
+                                 "AND d.plan_id IS NULL").fetchall())
+    return [found[n] for n in range(count)]
 
 
 def losses_of(changes: Changes, symbols: pa.Array) -> tuple[Loss, ...]:
@@ -130,29 +145,3 @@ def losses_of(changes: Changes, symbols: pa.Array) -> tuple[Loss, ...]:
     found = [Loss(symbols[int(symbol)].as_py(), FATES[fate], *changes.lost[symbol, fate].tolist())
              for symbol, fate in np.argwhere(changes.lost.any(axis=2))]
     return tuple(sorted(found, key=lambda loss: (-loss.lost_ms, -loss.lost_ms_then, loss.symbol, loss.reason)))
-
-
-def flips_of(db: duckdb.DuckDBPyConnection, changes: Changes, symbols: pa.Array) -> tuple[Flip, ...]:
-    """Verdicts the best policy would have given otherwise than the policy in force, earliest first."""
-    flips = _earliest(changes.flips)
-    said, names, plans = ("DENY", "ALLOW"), symbols.to_pylist(), _plans(db, flips)
-    return tuple(Flip(plan_id, said[not allowed], said[allowed], bool(right), names[symbol], at_ms, cents)
-                 for plan_id, (at_ms, _, _, symbol, allowed, right, cents) in zip(
-                     plans, flips.tolist(), strict=True))
-
-
-def _plans(db: duckdb.DuckDBPyConnection, flips: np.ndarray) -> list[str]:
-    """The plans' ids in order; where the archive could not put one in its column, the record's own."""
-    if not len(flips):
-        return []
-    db.register("flipped", pa.table({"n": np.arange(len(flips)), "entry_ms": flips["entry_ms"].copy(),
-                                     "seq": flips["seq"].copy()}))
-    first, last = (f"epoch_ms({int(ms)}) AT TIME ZONE 'UTC'" for ms in (flips["entry_ms"].min(),
-                                                                        flips["entry_ms"].max()))
-    joined = ('FROM flipped f JOIN decisions d ON epoch_ms(d."at") = f.entry_ms AND d.seq = f.seq '
-              f'WHERE d."at" >= {first} AND d."at" <= {last}')
-    found = dict(db.execute(f"SELECT f.n, d.plan_id {joined}").fetchall())
-    if None in found.values():
-        found |= dict(db.execute(f"SELECT f.n, json_extract_string(d.raw, '$.plan_id') {joined} "
-                                 "AND d.plan_id IS NULL").fetchall())
-    return [found[n] for n in range(len(flips))]

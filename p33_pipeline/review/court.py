@@ -1,7 +1,7 @@
 """All verdicts before all policies: stretch by stretch, several at a time, and what they come to added up.
 
-A stretch is short enough for its arrays to stay beside the processor, and what it leaves is small: counts by cell,
-sums by hour and by symbol, the earliest flips. So the time of a policy does not grow with the verdicts.
+A stretch is short enough for its arrays to stay beside the processor, and what it leaves is small: sums by cell, by
+hour and by symbol, and of every verdict its lot. So the time of a policy does not grow with the verdicts.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import duckdb
 import msgspec
 import numpy as np
 
-from p33_pipeline.review.changes import Changes, changes_of, side_of
-from p33_pipeline.review.grid import Cells, Counts, Grid, cells_of, counts_of
+from p33_pipeline.review.changes import Changes, Pair, Rule, changes_of
+from p33_pipeline.review.grid import Cells, Grid, cells_of, lots_of
 from p33_pipeline.review.judge import Judged, judge, wrong_cents
 from p33_pipeline.review.replies import Replies, thinned
-from p33_pipeline.review.verdicts import Verdicts
+from p33_pipeline.review.verdicts import Verdicts, in_parts
 
-Place = tuple[int, int, int, int]
 Some = TypeVar("Some")
 
 
@@ -38,37 +37,38 @@ class Court(msgspec.Struct, frozen=True):
     material_pct: Decimal
     lost_cap_ms: int
 
-    def counts(self, verdicts: Verdicts, *, unsound: int) -> Counts:
-        """What every policy of the grid would have done; `unsound` more verdicts are denied by all, rightly."""
-        polls = range(len(self.grid.poll_ms))
+    def heard(self, verdicts: Verdicts) -> tuple[list[Cells], np.ndarray]:
+        """What every policy of the grid needs: for each interval the cells, and a row with the verdicts' lots."""
+        def heard(part: Verdicts) -> tuple[list[Cells], np.ndarray]:
+            judged = self._judged(part, self.grid.poll_ms)
+            lots = np.stack([lots_of(self.grid, look) for look in judged])
+            risky = [np.flatnonzero(look.closable & look.harmful) for look in judged]
+            cents, lost_ms = wrong_cents(self.db, part, judged, risky), part.lost_ms(self.lost_cap_ms)
+            return [cells_of(self.grid, *look, lost_ms) for look in zip(lots, risky, cents, strict=True)], lots
 
-        def cells(part: Verdicts) -> list[Cells]:
-            return [cells_of(self.grid, judged, wrong_cents=wrong_cents(self.db, part, judged, judged.risky),
-                             lost_ms=part.lost_ms(self.lost_cap_ms)) for judged in self._judged(part, polls)]
+        planes, lots = zip(*_each(heard, verdicts.parts()), strict=True)
+        return [reduce(add, plane) for plane in zip(*planes, strict=True)], np.concatenate(lots, axis=1)
 
-        planes = zip(*_each(cells, verdicts.parts()), strict=True)
-        return counts_of([reduce(add, plane) for plane in planes], unsound=unsound)
+    def changes(self, verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule], hours: np.ndarray) -> Changes:
+        """What becomes of the verdicts when one rule takes the place of the other."""
+        def changes(part: Verdicts, *own: np.ndarray) -> Changes:
+            return changes_of(part, own, rules, hours=hours, lost_ms=part.lost_ms(self.lost_cap_ms))
 
-    def changes(self, verdicts: Verdicts, hours: np.ndarray, own: Place, at: Place) -> Changes:
-        """What becomes of the verdicts when the policy at a place takes the place of the one in force."""
-        def changes(part: Verdicts) -> Changes:
-            polls = sorted({own[0], at[0]})
-            judged = dict(zip(polls, self._judged(part, polls), strict=True))
-            now, then = (side_of(judged[place[0]], self.grid, place) for place in (own, at))
-            return changes_of(self.db, part, now, then, hours=hours, lost_ms=part.lost_ms(self.lost_cap_ms))
+        return reduce(add, _each(changes, verdicts.parts(), *(in_parts(lot) for lot in lots)))
 
-        return reduce(add, _each(changes, verdicts.parts()))
+    def cents(self, verdicts: Verdicts, poll_ms: Sequence[int]) -> np.ndarray:
+        """What an ALLOW of each would put at risk at the worst of these intervals."""
+        judged = self._judged(verdicts, poll_ms)
+        return np.maximum.reduce(wrong_cents(self.db, verdicts, judged, [np.arange(len(verdicts.at_ms))] * len(judged)))
 
-    def _judged(self, part: Verdicts, polls: Sequence[int]) -> list[Judged]:
-        """The stretch at these places of the poll axis."""
-        intervals = [self.grid.poll_ms[place] for place in polls]
-        looks = [thinned(self.replies, self.kept[poll_ms], part) if poll_ms in self.kept else part.own
-                 for poll_ms in intervals]
+    def _judged(self, part: Verdicts, poll_ms: Sequence[int]) -> list[Judged]:
+        """The stretch at these intervals."""
+        looks = [thinned(self.replies, self.kept[ms], part) if ms in self.kept else part.own for ms in poll_ms]
         return judge(self.db, part, looks, stale_ms=self.grid.stale_ms, cooldown_ms=self.grid.cooldown_ms,
                      tolerance_pct=self.grid.tolerance_pct, material_pct=self.material_pct)
 
 
-def _each(work: Callable[[Verdicts], Some], parts: Sequence[Verdicts]) -> list[Some]:
+def _each(work: Callable[..., Some], *parts: Sequence[object]) -> list[Some]:
     """The work done on every stretch, in order; most of it runs outside of the interpreter's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(work, parts))
+        return list(pool.map(work, *parts))

@@ -3,6 +3,9 @@
 A verdict falls into one cell by how many values of each axis deny it; running sums over the cells then give every
 policy's counts. The work grows with the verdicts and with the poll intervals, never with the number of policies.
 Counts, milliseconds and money (in cents) are integers throughout.
+
+A verdict's lot at a poll interval is its kind and its cell as one small number, a place in an array of `Grid.lots`: all
+that any policy of that interval needs to know of it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ COOLDOWN_FACTORS: Final = ["0", "0.2", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9",
 TOLERANCE_FACTORS: Final = ["0", "0.1", "0.25", "0.5", "0.75", "1", "1.5", "2", "3", "5"]
 POLL_FACTORS: Final = ["1", "1.5", "2", "3", "4"]
 
+DENIED, HARMLESS, HARMFUL = range(3)
+"""The kinds: what no threshold can allow, and what an ALLOW would have done."""
+
 
 class Grid(msgspec.Struct, frozen=True):
     """Four ascending axes. The poll axis begins with the interval in force: what was not polled cannot be added."""
@@ -39,6 +45,11 @@ class Grid(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         return int(np.prod(self.shape))
+
+    @property
+    def lots(self) -> tuple[int, int, int, int]:
+        """Kinds, and for each axis but the poll intervals' how many of its values may deny."""
+        return HARMFUL + 1, *(length + 1 for length in self.shape[1:])
 
     def policy(self, place: tuple[int, ...], like: Policy) -> Policy:
         """The policy at a place of the grid, in all else like `like`."""
@@ -93,48 +104,49 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Cells(msgspec.Struct, frozen=True):
-    """Verdicts at one interval by their cell: how many of each axis' values deny them. Cells of stretches add up.
+    """Verdicts at one interval by their lot: how many, what an ALLOW would put at risk, what a denial would cost.
 
-    `harmless`, `harmful`: those that can be closed; `denied`: how many cannot.
+    Cells of stretches add up.
     """
 
-    harmless: np.ndarray
-    harmful: np.ndarray
-    wrong_cents: np.ndarray
+    count: np.ndarray
+    cents: np.ndarray
     lost_ms: np.ndarray
-    denied: int
 
     def __add__(self, other: Cells) -> Cells:
         return Cells(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
 
-def cells_of(grid: Grid, judged: Judged, *, wrong_cents: np.ndarray, lost_ms: np.ndarray) -> Cells:
-    """The cells of a stretch. `wrong_cents` belongs to `judged.risky`, the rest to all of it."""
-    shape = tuple(length + 1 for length in grid.shape[1:])
-    cell = np.ravel_multi_index((judged.stale_denies, judged.cooldown_denies, judged.tolerance_denies), shape)
-    harmless = np.flatnonzero(judged.closable & ~judged.harmful)
-    return Cells(
-        _sums(cell[harmless], 1, shape), _sums(cell[judged.risky], 1, shape),
-        _sums(cell[judged.risky], wrong_cents, shape), _sums(cell[harmless], lost_ms[harmless], shape),
-        int(np.count_nonzero(~judged.closable)))
+def lots_of(grid: Grid, judged: Judged) -> np.ndarray:
+    """Every verdict's lot."""
+    lot = np.where(judged.closable, np.where(judged.harmful, np.int32(HARMFUL), np.int32(HARMLESS)), np.int32(DENIED))
+    for length, denies in zip(grid.lots[1:], (judged.stale_denies, judged.cooldown_denies, judged.tolerance_denies),
+                              strict=True):
+        lot = lot * length + denies
+    return lot.astype(np.min_scalar_type(int(np.prod(grid.lots))))
+
+
+def cells_of(grid: Grid, lot: np.ndarray, risky: np.ndarray, cents: np.ndarray, lost_ms: np.ndarray) -> Cells:
+    """The cells of a stretch. `cents` belongs to the places `risky`, the rest to all of it."""
+    return Cells(_sums(grid, lot, 1), _sums(grid, lot[risky], cents), _sums(grid, lot, lost_ms))
 
 
 def counts_of(cells: list[Cells], *, unsound: int) -> Counts:
     """What every policy would have done, by the cells of each interval. `unsound` verdicts all of them deny."""
     planes = []
     for plane in cells:
-        wrong, right = _allowed(plane.harmful), _allowed(plane.harmless)
-        planes.append((wrong, right, plane.harmless.sum() - right,
-                       plane.harmful.sum() - wrong + plane.denied + unsound,
-                       _allowed(plane.wrong_cents), plane.lost_ms.sum() - _allowed(plane.lost_ms)))
+        denied, harmless, harmful = plane.count
+        wrong, right, lost_ms = _allowed(harmful), _allowed(harmless), plane.lost_ms[HARMLESS]
+        planes.append((wrong, right, harmless.sum() - right, harmful.sum() - wrong + denied.sum() + unsound,
+                       _allowed(plane.cents[HARMFUL]), lost_ms.sum() - _allowed(lost_ms)))
     return Counts(*(np.stack(part) for part in zip(*planes, strict=True)))
 
 
-def _sums(cell: np.ndarray, values: np.ndarray | int, shape: tuple[int, ...]) -> np.ndarray:
-    """The values by cell, added up in integers."""
-    sums = np.zeros(int(np.prod(shape)), np.int64)
-    np.add.at(sums, cell, values)
-    return sums.reshape(shape)
+def _sums(grid: Grid, lot: np.ndarray, values: np.ndarray | int) -> np.ndarray:
+    """The values by lot, added up in integers."""
+    sums = np.zeros(int(np.prod(grid.lots)), np.int64)
+    np.add.at(sums, lot, values)
+    return sums.reshape(grid.lots)
 
 
 def _allowed(cells: np.ndarray) -> np.ndarray:

@@ -37,11 +37,6 @@ class Judged(msgspec.Struct, frozen=True):
     fact: np.ndarray
     facts: pa.Table
 
-    @property
-    def risky(self) -> np.ndarray:
-        """The places of those of which an ALLOW can be had and is wrong."""
-        return np.flatnonzero(self.closable & self.harmful)
-
 
 def judge(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, looks: Sequence[Look], *, stale_ms: Sequence[int],
           cooldown_ms: Sequence[int], tolerance_pct: Sequence[Decimal], material_pct: Decimal) -> list[Judged]:
@@ -65,7 +60,12 @@ def _timely(verdicts: Verdicts, look: Look) -> np.ndarray:
             & ((verdicts.released_ms == 0) | (look.snapshot_ms > verdicts.released_ms)))
 
 
-def wrong_cents(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, judged: Judged, which: np.ndarray) -> np.ndarray:
-    """What an ALLOW of these verdicts (their places) would have put at risk, in cents."""
-    return cents(db, gathered(judged.facts["excess4"].combine_chunks(), judged.fact[which]),
-                 gathered(verdicts.prices, verdicts.price[which])).to_numpy()
+def wrong_cents(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, judged: Sequence[Judged],
+                which: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What an ALLOW would have put at risk, in cents, of the places `which` at each look of one `judge`."""
+    fact = np.concatenate([look.fact[places] for look, places in zip(judged, which, strict=True)])
+    price = np.concatenate([verdicts.price[places] for places in which])
+    place, first = combined(fact, price)
+    found = cents(db, gathered(judged[0].facts["excess4"].combine_chunks(), fact[first]),
+                  gathered(verdicts.prices, price[first])).to_numpy()[place]
+    return np.split(found, np.cumsum([len(places) for places in which])[:-1])

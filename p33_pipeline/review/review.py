@@ -8,6 +8,7 @@ nothing to close) is right. A verdict whose truth is not known is not judged.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from decimal import Decimal
 from typing import Any, Final
 
@@ -18,10 +19,10 @@ import numpy as np
 from p33_pipeline.audit.scope import scope_of
 from p33_pipeline.review import choose
 from p33_pipeline.review.cases import read_cases
-from p33_pipeline.review.changes import HOUR_MS, Flip, Loss, flips_of, losses_of
+from p33_pipeline.review.changes import HOUR_MS, Flip, Loss, Pair, Rule, flipped, flips_of, losses_of, rule_of
 from p33_pipeline.review.choose import Interval
 from p33_pipeline.review.court import Court
-from p33_pipeline.review.grid import Counts, Grid, grid_around
+from p33_pipeline.review.grid import Counts, Grid, counts_of, grid_around
 from p33_pipeline.review.verdicts import Verdicts, in_hindsight, verdicts_of
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.record import policy_of, read_record
@@ -107,10 +108,12 @@ def _judge(court: Court, every: Verdicts, policy: Policy, parameters: Parameters
     grid, own = court.grid, court.grid.place(policy)
     judged = int(np.count_nonzero(every.known))
     verdicts = every.only(every.known & every.sound)
-    counts = court.counts(verdicts, unsound=judged - len(verdicts.at_ms))
+    cells, lots = court.heard(verdicts)
+    counts = counts_of(cells, unsound=judged - len(verdicts.at_ms))
     weight = parameters.weight or judged + 1
     at = choose.best(counts, grid, own=own, weight=weight)
-    changes = court.changes(verdicts, np.unique(every.at_ms[every.known] // HOUR_MS), own, at)
+    pair, rules = (lots[own[0]], lots[at[0]]), (rule_of(grid, own), rule_of(grid, at))
+    changes = court.changes(verdicts, pair, rules, np.unique(every.at_ms[every.known] // HOUR_MS))
     found = choose.interval(changes.hours, judged=judged, weight=weight) if judged else None
     return Review(
         from_ms=from_ms, to_ms=to_ms, verdicts=len(every.at_ms), judged=judged, weight=weight,
@@ -118,8 +121,16 @@ def _judge(court: Court, every: Verdicts, policy: Policy, parameters: Parameters
         best=_outcome(counts, grid, at, policy), interval=found,
         why_not=_why_not(judged, changes.hours, own, at, found, grid),
         frontier=tuple(_outcome(counts, grid, place, policy) for place in choose.frontier(counts)),
-        cloud=_cloud(counts), flips=flips_of(court.db, changes, verdicts.symbols),
+        cloud=_cloud(counts), flips=_flips(court, verdicts, pair, rules, {grid.poll_ms[own[0]], grid.poll_ms[at[0]]}),
         losses=losses_of(changes, verdicts.symbols))
+
+
+def _flips(court: Court, verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule],
+           poll_ms: Set[int]) -> tuple[Flip, ...]:
+    """Verdicts the best policy would have given otherwise than the policy in force, earliest first."""
+    places = flipped(verdicts, lots, rules)
+    told = verdicts.only(places)
+    return flips_of(court.db, told, tuple(lot[places] for lot in lots), rules, court.cents(told, sorted(poll_ms)))
 
 
 def _why_not(judged: int, hours: np.ndarray, own: choose.Place, at: choose.Place, found: Interval | None,

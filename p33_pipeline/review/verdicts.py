@@ -67,7 +67,7 @@ class Verdicts(msgspec.Struct, frozen=True):
 
     def parts(self) -> list[Verdicts]:
         """Stretches that are short enough to be computed with beside the processor, and by several threads."""
-        return [self.only(slice(start, start + PART_ROWS)) for start in range(0, max(len(self.at_ms), 1), PART_ROWS)]
+        return [self.only(stretch) for stretch in _stretches(len(self.at_ms))]
 
     def lost_ms(self, cap_ms: int) -> np.ndarray:
         """How long a denial of each would cost: until the symbol was judged again, at most the cap."""
@@ -77,6 +77,15 @@ class Verdicts(msgspec.Struct, frozen=True):
     def own(self) -> Look:
         """What they saw."""
         return Look(self.amt, self.snapshot_ms, self.age_ms)
+
+
+def in_parts(column: np.ndarray) -> list[np.ndarray]:
+    """A column beside the verdicts, cut as `Verdicts.parts` cuts them."""
+    return [column[stretch] for stretch in _stretches(len(column))]
+
+
+def _stretches(count: int) -> list[slice]:
+    return [slice(start, start + PART_ROWS) for start in range(0, max(count, 1), PART_ROWS)]
 
 
 def verdicts_of(batches: Iterable[pa.RecordBatch]) -> Verdicts:
