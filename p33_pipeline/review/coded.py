@@ -18,7 +18,12 @@ def coded(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     told = column.dictionary_encode()
-    return pc.fill_null(told.indices, -1).to_numpy(), told.dictionary
+    return filled(told.indices, -1), told.dictionary
+
+
+def filled(column: pa.Array, unknown: int) -> np.ndarray:
+    """A column of integers, with a number for null."""
+    return (pc.fill_null(column, unknown) if column.null_count else column).to_numpy()
 
 
 def unified(*columns: tuple[np.ndarray, pa.Array]) -> tuple[list[np.ndarray], pa.Array]:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from p33_pipeline.review.changes import Changes, Pair, Rule, changes_of
-from p33_pipeline.review.grid import Cells, Grid, cells_of, lots_of
+from p33_pipeline.review.grid import Cells, Grid, cells_of, lots_of, risky
 from p33_pipeline.review.judge import Judged, judge, wrong_cents
 from p33_pipeline.review.replies import Replies, thinned
 from p33_pipeline.review.verdicts import Verdicts, in_parts
@@ -42,9 +42,9 @@ class Court(msgspec.Struct, frozen=True):
         def heard(part: Verdicts) -> tuple[list[Cells], np.ndarray]:
             judged = self._judged(part, self.grid.poll_ms)
             lots = np.stack([lots_of(self.grid, look) for look in judged])
-            risky = [np.flatnonzero(look.closable & look.harmful) for look in judged]
-            cents, lost_ms = wrong_cents(self.db, part, judged, risky), part.lost_ms(self.lost_cap_ms)
-            return [cells_of(self.grid, *look, lost_ms) for look in zip(lots, risky, cents, strict=True)], lots
+            places = [risky(self.grid, lot) for lot in lots]
+            cents, lost_ms = wrong_cents(self.db, part, judged, places), part.lost_ms(self.lost_cap_ms)
+            return [cells_of(self.grid, *look, lost_ms) for look in zip(lots, places, cents, strict=True)], lots
 
         planes, lots = zip(*_each(heard, verdicts.parts()), strict=True)
         return [reduce(add, plane) for plane in zip(*planes, strict=True)], np.concatenate(lots, axis=1)

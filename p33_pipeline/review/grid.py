@@ -5,7 +5,7 @@ policy's counts. The work grows with the verdicts and with the poll intervals, n
 Counts, milliseconds and money (in cents) are integers throughout.
 
 A verdict's lot at a poll interval is its kind and its cell as one small number, a place in an array of `Grid.lots`: all
-that any policy of that interval needs to know of it.
+that any policy of that interval needs to know of it. Where no threshold can allow it, the cell says nothing.
 """
 
 from __future__ import annotations
@@ -119,16 +119,22 @@ class Cells(msgspec.Struct, frozen=True):
 
 def lots_of(grid: Grid, judged: Judged) -> np.ndarray:
     """Every verdict's lot."""
-    lot = np.where(judged.closable, np.where(judged.harmful, np.int32(HARMFUL), np.int32(HARMLESS)), np.int32(DENIED))
-    for length, denies in zip(grid.lots[1:], (judged.stale_denies, judged.cooldown_denies, judged.tolerance_denies),
-                              strict=True):
-        lot = lot * length + denies
-    return lot.astype(np.min_scalar_type(int(np.prod(grid.lots))))
+    _, stales, cooldowns, tolerances = grid.lots
+    closable, harmful, tolerance_denies = (judged.told(name) for name in ("closable", "harmful", "tolerance_denies"))
+    kind = np.where(closable, np.where(harmful, HARMFUL, HARMLESS), DENIED)
+    by_fact = (kind * stales * cooldowns * tolerances + tolerance_denies).astype(np.int32)
+    lot = by_fact[judged.fact] + (judged.stale_denies * cooldowns + judged.cooldown_denies) * tolerances
+    return np.where(judged.timely, lot, 0).astype(np.min_scalar_type(int(np.prod(grid.lots))))
 
 
-def cells_of(grid: Grid, lot: np.ndarray, risky: np.ndarray, cents: np.ndarray, lost_ms: np.ndarray) -> Cells:
-    """The cells of a stretch. `cents` belongs to the places `risky`, the rest to all of it."""
-    return Cells(_sums(grid, lot, 1), _sums(grid, lot[risky], cents), _sums(grid, lot, lost_ms))
+def risky(grid: Grid, lot: np.ndarray) -> np.ndarray:
+    """The places of those of which an ALLOW can be had and is wrong."""
+    return np.flatnonzero(lot >= HARMFUL * int(np.prod(grid.lots[1:])))
+
+
+def cells_of(grid: Grid, lot: np.ndarray, places: np.ndarray, cents: np.ndarray, lost_ms: np.ndarray) -> Cells:
+    """The cells of a stretch. `cents` belongs to its `places` at risk, the rest to all of it."""
+    return Cells(_sums(grid, lot, 1), _sums(grid, lot[places], cents), _sums(grid, lot, lost_ms))
 
 
 def counts_of(cells: list[Cells], *, unsound: int) -> Counts:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final
+from functools import lru_cache
+from typing import Final, Literal
 
 import duckdb
 import msgspec
@@ -26,16 +27,19 @@ SKEW_MS: Final = Policy().skew_ms
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """For each verdict. `stale_denies` and `tolerance_denies` count from the strict end of their axis (the first so
-    many values deny), `cooldown_denies` from the long end (the last so many deny). `facts` says what it rests on."""
+    """For each verdict. `stale_denies` counts from the strict end of its axis (the first so many values deny),
+    `cooldown_denies` from the long end (the last so many deny). `fact` is the place in `facts` of what it rests on;
+    `timely` says whether all that is no fact lets an ALLOW be."""
 
-    closable: np.ndarray
-    harmful: np.ndarray
+    timely: np.ndarray
     stale_denies: np.ndarray
     cooldown_denies: np.ndarray
-    tolerance_denies: np.ndarray
     fact: np.ndarray
     facts: pa.Table
+
+    def told(self, name: str) -> np.ndarray:
+        """A column of the facts, fact by fact."""
+        return self.facts[name].to_numpy()
 
 
 def judge(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, looks: Sequence[Look], *, stale_ms: Sequence[int],
@@ -45,13 +49,22 @@ def judge(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, looks: Sequence[Loo
     fact, first = combined(terms, amt)
     facts = verdicts.all_terms.take(pa.array(terms[first])).append_column("amt", gathered(verdicts.amounts, amt[first]))
     found = judged_facts(db, facts, tolerance_pct=tolerance_pct, material_pct=material_pct)
-    closable, harmful, tolerance_denies = (
-        found[name].to_numpy() for name in ("closable", "harmful", "tolerance_denies"))
-    cooldown_denies = (len(cooldown_ms) - np.searchsorted(np.array(cooldown_ms), verdicts.order_age_ms, side="right"))
-    return [Judged(closable[here] & _timely(verdicts, look), harmful[here],
-                   np.searchsorted(np.array(stale_ms), look.age_ms, side="left"), cooldown_denies,
-                   tolerance_denies[here], here, found)
+    cooldown_denies = len(cooldown_ms) - _passed(tuple(cooldown_ms), verdicts.order_age_ms, side="right")
+    return [Judged(_timely(verdicts, look), _passed(tuple(stale_ms), look.age_ms, side="left"), cooldown_denies,
+                   here, found)
             for look, here in zip(looks, np.split(fact, len(looks)), strict=True)]
+
+
+def _passed(axis: tuple[int, ...], ms: np.ndarray, *, side: Literal["left", "right"]) -> np.ndarray:
+    """How many values of an axis lie below each time; with `side` right, not above it."""
+    table = _table(axis, side)
+    return table[np.clip(ms, -1, len(table) - 2) + 1]
+
+
+@lru_cache(8)
+def _table(axis: tuple[int, ...], side: Literal["left", "right"]) -> np.ndarray:
+    """The same for every time from -1 to just after the last value: looked up it is found faster than by search."""
+    return np.searchsorted(np.array(axis), np.arange(-1, axis[-1] + 2), side=side).astype(np.int32)
 
 
 def _timely(verdicts: Verdicts, look: Look) -> np.ndarray:

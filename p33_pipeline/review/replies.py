@@ -82,7 +82,7 @@ def replies_of(db: duckdb.DuckDBPyConnection, symbols: pa.Array) -> Replies:
     amt[symbol[symbol >= 0], poll[symbol >= 0]] = -1
     requested_ms, received_ms = (polls[name].to_numpy() for name in ("requested_ms", "received_ms"))
     order = np.lexsort((requested_ms, received_ms))
-    return Replies(requested_ms[order], received_ms[order], amt[:, order], amounts)
+    return Replies(requested_ms[order], received_ms[order], np.ascontiguousarray(amt[:, order]), amounts)
 
 
 def _listed(texts: pa.ChunkedArray, symbols: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -92,11 +92,14 @@ def _listed(texts: pa.ChunkedArray, symbols: pa.Array) -> tuple[np.ndarray, np.n
 
 def thinned(replies: Replies, kept: np.ndarray, verdicts: Seeing) -> Look:
     """What the verdicts would have seen at an interval; `kept` is its `Replies.last_kept`."""
-    own, reply = verdicts.own, verdicts.reply
-    place = np.where(reply >= 0, kept[verdicts.symbol, reply], -1) if kept.size else reply
+    own, place = verdicts.own, verdicts.reply
+    amt = place
+    if kept.size:
+        row = verdicts.symbol * np.int64(kept.shape[1])  # flat places: found faster than those of a row and a column
+        place = np.where(place >= 0, kept.reshape(-1)[row + place], -1)
+        amt = np.where(place >= 0, replies.amt.reshape(-1)[row + place], -1)
     requested_ms = at(replies.requested_ms, place, UNKNOWN)
     stays = (own.snapshot_ms != UNKNOWN) & (own.snapshot_ms <= requested_ms)
-    amt = np.where(place >= 0, replies.amt[verdicts.symbol, place], -1) if kept.size else place
     return Look(np.where(stays, own.amt, amt), np.where(stays, own.snapshot_ms, requested_ms),
                 np.where(stays, own.age_ms, np.where(place >= 0, verdicts.at_ms - requested_ms, UNKNOWN)))
 

@@ -1,4 +1,4 @@
-"""The cases as arrays, sorted by symbol and time: what the review computes with.
+"""The cases as arrays, in the order of the archive: what the review computes with.
 
 Amounts are places in one list, so that no decimal is touched again until the few distinct combinations are judged.
 Times and ages are milliseconds in int64; what is not known is `UNKNOWN`, which is below every age and time.
@@ -6,16 +6,16 @@ Times and ages are milliseconds in int64; what is not known is `UNKNOWN`, which 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from p33_pipeline.review.coded import coded, combined, gathered, unified
+from p33_pipeline.review.coded import coded, combined, filled, gathered, unified
 from p33_pipeline.review.lines import at
 from p33_pipeline.review.replies import UNKNOWN, Look, Replies, replies_of
 from p33_pipeline.review.truth import truth_of
@@ -25,14 +25,14 @@ NEVER: Final = 2**62
 PART_ROWS: Final = 250_000
 TERMS: Final = ("book", "step", "least_qty", "most_qty", "bound", "quarters", "sells")
 """What a verdict rests on besides the position: the book, the exchange's grid, the plan."""
-_CODED: Final = ("symbol", "amt", "mark_price", *TERMS)
+_CODED: Final = ("symbol", "amt", "mark_price")
 _WHOLE: Final = {"at_ms": UNKNOWN, "entry_ms": UNKNOWN, "seq": UNKNOWN, "snapshot_ms": UNKNOWN,
                  "snapshot_age_ms": UNKNOWN, "order_age_ms": NEVER, "released_ms": NEVER}
 """The columns of integers, and what stands for null in them."""
 
 
 class Verdicts(msgspec.Struct, frozen=True):
-    """Cases by symbol, time and entry.
+    """Cases as they come.
 
     `symbol` is a place in `symbols`, `price` in `prices`, `amt` in `amounts`, `terms` a row of `all_terms`; -1 is not
     known. `next_ms`: when the symbol was next judged. Once they are seen in hindsight the terms have a column `truth`,
@@ -89,33 +89,55 @@ def _stretches(count: int) -> list[slice]:
 
 
 def verdicts_of(batches: Iterable[pa.RecordBatch]) -> Verdicts:
-    """All cases of the batches."""
-    coded_parts, whole_parts = {name: [] for name in _CODED}, {name: [] for name in (*_WHOLE, "sound")}
+    """All cases of the batches, in their order."""
+    parts = defaultdict(list)
     for batch in batches:
-        for name, parts in coded_parts.items():
-            parts.append(coded(batch[name]))
-        for name, unknown in _WHOLE.items():
-            whole_parts[name].append(pc.fill_null(batch[name], unknown).to_numpy())
-        whole_parts["sound"].append(batch["sound"].to_numpy(zero_copy_only=False))
-    values, column = {}, {}
-    for name, parts in coded_parts.items():
-        codes, values[name] = unified(*parts)
-        column[name] = np.concatenate(codes)
-    column |= {name: np.concatenate(parts) for name, parts in whole_parts.items()}
-    given = {name: column.pop(name) for name in TERMS}
-    terms, first = combined(*given.values())
-    order = _order(*(column[name] for name in ("symbol", "at_ms", "entry_ms", "seq")))
-    column = {name: part[order] for name, part in column.items()}
-    symbol, at_ms = column["symbol"], column["at_ms"]
-    unknown = np.full(len(order), -1, np.int32)
+        for name, part in _columns(batch):
+            parts[name].append(part)
+    codes, values = {}, {}
+    for name in _CODED:
+        own, values[name] = unified(*parts.pop(name))
+        codes[name] = np.concatenate(own)
+    terms, all_terms = _unified_terms(parts.pop("terms"))
+    whole = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+    unknown = np.full(len(terms), -1, np.int32)
     return Verdicts(
-        symbols=values["symbol"], amounts=values["amt"], prices=values["mark_price"],
-        all_terms=pa.table({name: gathered(values[name], codes[first]) for name, codes in given.items()}),
-        symbol=symbol, at_ms=at_ms, entry_ms=column["entry_ms"], seq=column["seq"], sound=column["sound"],
-        terms=terms.astype(np.int32)[order], price=column["mark_price"], amt=column["amt"],
-        snapshot_ms=column["snapshot_ms"], age_ms=column["snapshot_age_ms"], order_age_ms=column["order_age_ms"],
-        released_ms=column["released_ms"], known=unknown >= 0, reply=unknown,
-        next_ms=np.where(np.append(symbol[1:], -1) == symbol, np.append(at_ms[1:], 0), NEVER))
+        symbols=values["symbol"], amounts=values["amt"], prices=values["mark_price"], all_terms=all_terms,
+        symbol=codes["symbol"], at_ms=whole["at_ms"], entry_ms=whole["entry_ms"], seq=whole["seq"],
+        sound=whole["sound"], terms=terms, price=codes["mark_price"], amt=codes["amt"],
+        snapshot_ms=whole["snapshot_ms"], age_ms=whole["snapshot_age_ms"], order_age_ms=whole["order_age_ms"],
+        released_ms=whole["released_ms"], known=unknown >= 0, reply=unknown,
+        next_ms=_next(*(whole[name] for name in ("at_ms", "entry_ms", "seq")), symbol=codes["symbol"]))
+
+
+def _columns(batch: pa.RecordBatch) -> Iterator[tuple[str, Any]]:
+    """A batch's columns as arrays: amounts and terms coded by the batch's own values."""
+    for name in _CODED:
+        yield name, coded(batch[name])
+    given = [coded(batch[name]) for name in TERMS]
+    place, first = combined(*(codes for codes, _ in given))
+    yield "terms", (place, pa.table([gathered(values, codes[first]) for codes, values in given], names=TERMS))
+    for name, unknown in _WHOLE.items():
+        yield name, filled(batch[name], unknown)
+    yield "sound", batch["sound"].to_numpy(zero_copy_only=False)
+
+
+def _unified_terms(parts: list[tuple[np.ndarray, pa.Table]]) -> tuple[np.ndarray, pa.Table]:
+    """Terms that were coded batch by batch, coded by the terms of all."""
+    every = pa.concat_tables([own for _, own in parts])
+    place, first = combined(*(coded(every[name])[0] for name in TERMS))
+    starts = np.cumsum([0, *(len(own) for _, own in parts)])
+    own_places = np.split(place.astype(np.int32), starts[1:-1])
+    return np.concatenate([own[codes] for own, (codes, _) in zip(own_places, parts, strict=True)]), every.take(first)
+
+
+def _next(at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray, *, symbol: np.ndarray) -> np.ndarray:
+    """When each one's symbol was next judged."""
+    order = _order(symbol, at_ms, entry_ms, seq)
+    symbol, at_ms = symbol[order], at_ms[order]
+    follows = np.empty(len(order), np.int64)
+    follows[order] = np.where(np.append(symbol[1:], -1) == symbol, np.append(at_ms[1:], 0), NEVER)
+    return follows
 
 
 def in_hindsight(db: duckdb.DuckDBPyConnection, verdicts: Verdicts) -> tuple[Verdicts, Replies]:

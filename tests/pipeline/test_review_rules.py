@@ -48,12 +48,11 @@ def vectorised(many, *, by_record: bool) -> list[dict]:
         verdicts, _ = in_hindsight(db, verdicts_of(read_cases(scope)))
         (judged,) = judge(db, verdicts, [verdicts.own], stale_ms=STALE, cooldown_ms=COOLDOWN,
                           tolerance_pct=TOLERANCE, material_pct=Decimal(5))
-    closed4 = judged.facts["closed4"].to_pylist()
-    found = {seq: {"closable": closable, "stale_denies": stale, "cooldown_denies": cooldown,
-                   "tolerance_denies": tolerance, "closed4": closed4[fact]}
-             for seq, closable, stale, cooldown, tolerance, fact in zip(
-                 verdicts.seq, judged.closable, judged.stale_denies, judged.cooldown_denies, judged.tolerance_denies,
-                 judged.fact, strict=True)}
+    facts = judged.facts.to_pylist()
+    found = {seq: {"closable": facts[fact]["closable"] and timely, "stale_denies": stale, "cooldown_denies": cooldown,
+                   "tolerance_denies": facts[fact]["tolerance_denies"], "closed4": facts[fact]["closed4"]}
+             for seq, timely, stale, cooldown, fact in zip(
+                 verdicts.seq, judged.timely, judged.stale_denies, judged.cooldown_denies, judged.fact, strict=True)}
     return [found[n] for n in range(len(many))]
 
 
