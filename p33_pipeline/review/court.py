@@ -1,18 +1,15 @@
 """All verdicts before all policies: stretch by stretch, several at a time, and what they come to added up.
 
-A stretch is short enough for its arrays to stay beside the processor, and what it leaves is small: sums by cell, by
-hour and by symbol, and of every verdict its lot. So the time of a policy does not grow with the verdicts.
+What a stretch leaves is small: sums by cell, by hour and by symbol, and of every verdict its lot. So the time of a
+policy does not grow with the verdicts.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import reduce
 from operator import add
-from typing import TypeVar
 
 import duckdb
 import msgspec
@@ -22,9 +19,8 @@ from p33_pipeline.review.changes import Changes, Pair, Rule, changes_of
 from p33_pipeline.review.grid import Cells, Grid, cells_of, lots_of, risky
 from p33_pipeline.review.judge import Judged, judge, wrong_cents
 from p33_pipeline.review.replies import Replies, thinned
-from p33_pipeline.review.verdicts import Verdicts, in_parts
-
-Some = TypeVar("Some")
+from p33_pipeline.review.stretches import each, stretches
+from p33_pipeline.review.verdicts import Verdicts
 
 
 class Court(msgspec.Struct, frozen=True):
@@ -39,22 +35,24 @@ class Court(msgspec.Struct, frozen=True):
 
     def heard(self, verdicts: Verdicts) -> tuple[list[Cells], np.ndarray]:
         """What every policy of the grid needs: for each interval the cells, and a row with the verdicts' lots."""
-        def heard(part: Verdicts) -> tuple[list[Cells], np.ndarray]:
+        def heard(stretch: slice) -> tuple[list[Cells], np.ndarray]:
+            part = verdicts.only(stretch)
             judged = self._judged(part, self.grid.poll_ms)
             lots = np.stack([lots_of(self.grid, look) for look in judged])
             places = [risky(self.grid, lot) for lot in lots]
             cents, lost_ms = wrong_cents(self.db, part, judged, places), part.lost_ms(self.lost_cap_ms)
             return [cells_of(self.grid, *look, lost_ms) for look in zip(lots, places, cents, strict=True)], lots
 
-        planes, lots = zip(*_each(heard, verdicts.parts()), strict=True)
+        planes, lots = zip(*each(heard, stretches(len(verdicts.at_ms))), strict=True)
         return [reduce(add, plane) for plane in zip(*planes, strict=True)], np.concatenate(lots, axis=1)
 
     def changes(self, verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule], hours: np.ndarray) -> Changes:
         """What becomes of the verdicts when one rule takes the place of the other."""
-        def changes(part: Verdicts, *own: np.ndarray) -> Changes:
+        def changes(stretch: slice) -> Changes:
+            part, own = verdicts.only(stretch), tuple(lot[stretch] for lot in lots)
             return changes_of(part, own, rules, hours=hours, lost_ms=part.lost_ms(self.lost_cap_ms))
 
-        return reduce(add, _each(changes, verdicts.parts(), *(in_parts(lot) for lot in lots)))
+        return reduce(add, each(changes, stretches(len(verdicts.at_ms))))
 
     def cents(self, verdicts: Verdicts, poll_ms: Sequence[int]) -> np.ndarray:
         """What an ALLOW of each would put at risk at the worst of these intervals."""
@@ -66,9 +64,3 @@ class Court(msgspec.Struct, frozen=True):
         looks = [thinned(self.replies, self.kept[ms], part) if ms in self.kept else part.own for ms in poll_ms]
         return judge(self.db, part, looks, stale_ms=self.grid.stale_ms, cooldown_ms=self.grid.cooldown_ms,
                      tolerance_pct=self.grid.tolerance_pct, material_pct=self.material_pct)
-
-
-def _each(work: Callable[..., Some], *parts: Sequence[object]) -> list[Some]:
-    """The work done on every stretch, in order; most of it runs outside of the interpreter's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(work, *parts))

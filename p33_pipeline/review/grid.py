@@ -137,13 +137,13 @@ def cells_of(grid: Grid, lot: np.ndarray, places: np.ndarray, cents: np.ndarray,
     return Cells(_sums(grid, lot, 1), _sums(grid, lot[places], cents), _sums(grid, lot, lost_ms))
 
 
-def counts_of(cells: list[Cells], *, unsound: int) -> Counts:
-    """What every policy would have done, by the cells of each interval. `unsound` verdicts all of them deny."""
+def counts_of(cells: list[Cells]) -> Counts:
+    """What every policy would have done, by the cells of each interval."""
     planes = []
     for plane in cells:
         denied, harmless, harmful = plane.count
         wrong, right, lost_ms = _allowed(harmful), _allowed(harmless), plane.lost_ms[HARMLESS]
-        planes.append((wrong, right, harmless.sum() - right, harmful.sum() - wrong + denied.sum() + unsound,
+        planes.append((wrong, right, harmless.sum() - right, harmful.sum() - wrong + denied.sum(),
                        _allowed(plane.cents[HARMFUL]), lost_ms.sum() - _allowed(lost_ms)))
     return Counts(*(np.stack(part) for part in zip(*planes, strict=True)))
 

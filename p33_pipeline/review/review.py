@@ -106,14 +106,14 @@ def review(tables: dict[str, Any], *, from_ms: int, to_ms: int, fallback: Policy
 def _judge(court: Court, every: Verdicts, policy: Policy, parameters: Parameters, *, from_ms: int,
            to_ms: int) -> Review:
     grid, own = court.grid, court.grid.place(policy)
-    judged = int(np.count_nonzero(every.known))
-    verdicts = every.only(every.known & every.sound)
+    verdicts = every if every.known.all() else every.only(every.known)
+    judged = len(verdicts.at_ms)
     cells, lots = court.heard(verdicts)
-    counts = counts_of(cells, unsound=judged - len(verdicts.at_ms))
+    counts = counts_of(cells)
     weight = parameters.weight or judged + 1
     at = choose.best(counts, grid, own=own, weight=weight)
     pair, rules = (lots[own[0]], lots[at[0]]), (rule_of(grid, own), rule_of(grid, at))
-    changes = court.changes(verdicts, pair, rules, np.unique(every.at_ms[every.known] // HOUR_MS))
+    changes = court.changes(verdicts, pair, rules, np.unique(verdicts.at_ms // HOUR_MS))
     found = choose.interval(changes.hours, judged=judged, weight=weight) if judged else None
     return Review(
         from_ms=from_ms, to_ms=to_ms, verdicts=len(every.at_ms), judged=judged, weight=weight,

@@ -18,11 +18,11 @@ import pyarrow as pa
 from p33_pipeline.review.coded import coded, combined, filled, gathered, unified
 from p33_pipeline.review.lines import at
 from p33_pipeline.review.replies import UNKNOWN, Look, Replies, replies_of
+from p33_pipeline.review.stretches import each, stretches
 from p33_pipeline.review.truth import truth_of
 
 NEVER: Final = 2**62
 """The age of the last order where there was none."""
-PART_ROWS: Final = 250_000
 TERMS: Final = ("book", "step", "least_qty", "most_qty", "bound", "quarters", "sells")
 """What a verdict rests on besides the position: the book, the exchange's grid, the plan."""
 _CODED: Final = ("symbol", "amt", "mark_price")
@@ -65,10 +65,6 @@ class Verdicts(msgspec.Struct, frozen=True):
             name: column[which] for name in self.__struct_fields__
             if isinstance(column := getattr(self, name), np.ndarray)})
 
-    def parts(self) -> list[Verdicts]:
-        """Stretches that are short enough to be computed with beside the processor, and by several threads."""
-        return [self.only(stretch) for stretch in _stretches(len(self.at_ms))]
-
     def lost_ms(self, cap_ms: int) -> np.ndarray:
         """How long a denial of each would cost: until the symbol was judged again, at most the cap."""
         return np.minimum(self.next_ms - self.at_ms, cap_ms)
@@ -77,15 +73,6 @@ class Verdicts(msgspec.Struct, frozen=True):
     def own(self) -> Look:
         """What they saw."""
         return Look(self.amt, self.snapshot_ms, self.age_ms)
-
-
-def in_parts(column: np.ndarray) -> list[np.ndarray]:
-    """A column beside the verdicts, cut as `Verdicts.parts` cuts them."""
-    return [column[stretch] for stretch in _stretches(len(column))]
-
-
-def _stretches(count: int) -> list[slice]:
-    return [slice(start, start + PART_ROWS) for start in range(0, max(count, 1), PART_ROWS)]
 
 
 def verdicts_of(batches: Iterable[pa.RecordBatch]) -> Verdicts:
@@ -146,13 +133,18 @@ def in_hindsight(db: duckdb.DuckDBPyConnection, verdicts: Verdicts) -> tuple[Ver
     truth = truth_of(db, replies, verdicts.symbols)
     (amt, replied, true), amounts = unified(
         (verdicts.amt, verdicts.amounts), (replies.amt, replies.amounts), (truth.amt, truth.amounts))
-    known = at(true, truth.line.places(verdicts.symbol, verdicts.at_ms), -1)
+
+    def seen(stretch: slice) -> tuple[np.ndarray, np.ndarray]:
+        symbol, at_ms = verdicts.symbol[stretch], verdicts.at_ms[stretch]
+        return at(true, truth.line.places(symbol, at_ms), -1), replies.last_at(at_ms)
+
+    known, reply = (np.concatenate(parts) for parts in zip(*each(seen, stretches(len(verdicts.at_ms))), strict=True))
     terms, first = combined(verdicts.terms, known)
     all_terms = verdicts.all_terms.take(pa.array(verdicts.terms[first])).append_column(
         "truth", gathered(amounts, known[first]))
     return (msgspec.structs.replace(
         verdicts, amt=amt, amounts=amounts, terms=terms, all_terms=all_terms, known=known >= 0,
-        reply=replies.last_at(verdicts.at_ms)), msgspec.structs.replace(replies, amt=replied, amounts=amounts))
+        reply=reply), msgspec.structs.replace(replies, amt=replied, amounts=amounts))
 
 
 def _order(symbol: np.ndarray, at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray) -> np.ndarray:
