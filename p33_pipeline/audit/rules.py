@@ -67,12 +67,13 @@ CONDITIONS: Final = (
 
 
 def prepare(scope: Scope) -> None:
-    """Make what the rules look up: `steps_said`, each text of steps and what it closes, and `policies_said`."""
-    _prepare_steps(scope)
+    """Make what `unlike_sql` looks up: `steps_said` and `policies_said`."""
+    prepare_steps(scope)
     _prepare_policies(scope)
 
 
-def _prepare_steps(scope: Scope) -> None:
+def prepare_steps(scope: Scope) -> None:
+    """Make what `read_sql` looks up: `steps_said`, each text of steps and what it closes."""
     found = rows(scope, "SELECT DISTINCT plan_steps AS said FROM decisions WHERE plan_steps IS NOT NULL LIMIT $most",
                  most=_MOST_KINDS)
     texts = [row["said"] for row in found]
@@ -106,10 +107,13 @@ def unlike_sql(source: str) -> str:
     reasons = " ".join(f"WHEN {condition} THEN '{reason}'" for _, condition, reason in CONDITIONS)
     wanted = "quarters * abs(amt)"
     return f"""
-        WITH read AS ({read_sql(source)}),
+        WITH read AS (
+            SELECT d.*, CASE WHEN {" AND ".join(f"p.{name} = d.{name}" for name in Policy.__struct_fields__)}
+                             THEN units_said END AS tolerance_units
+            FROM ({read_sql(source)}) d LEFT JOIN policies_said p USING (policy_hash)),
         judged AS (SELECT *, {quarters_closed("abs(amt)")} AS closed4, CASE {reasons} END AS again FROM read)
         SELECT at_ms, seq FROM judged
-        WHERE plain IS DISTINCT FROM true OR decision_id <> nonce
+        WHERE plain IS DISTINCT FROM true OR tolerance_units IS NULL OR decision_id <> nonce
            OR reason IS DISTINCT FROM again OR outcome <> CASE WHEN again IS NULL THEN 'ALLOW' ELSE 'DENY' END
            OR requested * 4 IS DISTINCT FROM CASE WHEN bound > 0 AND {wanted} > bound * 4 THEN bound * 4
                                                   ELSE {wanted} END
@@ -117,7 +121,11 @@ def unlike_sql(source: str) -> str:
 
 
 def read_sql(source: str) -> str:
-    """SELECT: what the rules look at, of each row of `source`; `plain` where they can be applied. After `prepare`."""
+    """SELECT: what the rules look at, of each row of `source`, and `plain` where they can be applied.
+
+    After `prepare_steps`.
+    Whether the policy is the one that the verdict names is left to those whom its judged thresholds concern.
+    """
     return _READ.format(source=source)
 
 
@@ -126,12 +134,10 @@ def _bounded(name: str) -> str:
 
 
 _READ: Final = f"""
-    SELECT epoch_ms("at") AS at_ms, seq, id, plan_id, symbol, outcome, reason, decision_id, nonce, d.policy_hash,
+    SELECT epoch_ms("at") AS at_ms, seq, id, plan_id, symbol, outcome, reason, decision_id, nonce, policy_hash,
         mark_price, in_scope, halted, held, venue_ok, store_restarted, configured, filters_read, hedge, tampered, gap,
         unsettled_orders, unbooked_results, answered, phase, released_ms, symbol_status, snapshot_side, snapshot_age_ms,
-        plan_side, d.stale_threshold_ms, d.cooldown_ms, d.plan_max_age_ms, d.skew_ms, steps_readable, step_fraction,
-        CASE WHEN {" AND ".join(f"p.{name} = d.{name}" for name in Policy.__struct_fields__)}
-             THEN units_said END AS tolerance_units,
+        plan_side, {", ".join(Policy.__struct_fields__)}, steps_readable, step_fraction,
         {", ".join(f"{_bounded(name)} AS {called}" for name, called in _AMOUNTS.items())},
         epoch_ms(snapshot_at) AS snapshot_ms, epoch_ms(decided_at) AS decided_ms,
         CASE action {_QUARTERS} END AS quarters,
@@ -149,7 +155,6 @@ _READ: Final = f"""
             AND {" AND ".join(f"({name} IS NULL OR abs({name}) < {_LARGEST})" for name in _AMOUNTS)}
             AND (symbol_status IS NULL OR (step > 0 AND min_qty >= 0 AND max_qty IS NOT NULL))
             AND phase IN ({", ".join(f"'{phase}'" for phase in Phase)})
-            AND steps_readable IS NOT NULL AND tolerance_units IS NOT NULL AS plain
-    FROM {{source}} d
-    LEFT JOIN steps_said USING (plan_steps)
-    LEFT JOIN policies_said p USING (policy_hash)"""  # noqa: S608 - names and constants of ours
+            AND steps_readable IS NOT NULL AND plan_max_age_ms IS NOT NULL AND skew_ms IS NOT NULL AS plain
+    FROM {{source}}
+    LEFT JOIN steps_said USING (plan_steps)"""  # noqa: S608 - names and constants of ours

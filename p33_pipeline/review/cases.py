@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from p33_pipeline.ahead import ahead
-from p33_pipeline.audit.rules import CONDITIONS, prepare, read_sql
+from p33_pipeline.audit.rules import CONDITIONS, prepare_steps, read_sql
 from p33_pipeline.audit.scope import Scope, register
 from p33_pipeline.history.tables import AMOUNT
 from p33_sidecar.core.actions import FRACTIONS
@@ -52,7 +52,7 @@ def read_cases(scope: Scope) -> Iterator[pa.RecordBatch]:
 
     The next batch is read while one is looked at; two are held at a time, however many there are.
     """
-    prepare(scope)
+    prepare_steps(scope)
     unread = []
     reader = scope.db.sql(_columns_sql("decisions")).to_arrow_reader(BATCH_ROWS)
     yield pa.RecordBatch.from_pylist([], reader.schema).drop_columns(["plain"])
