@@ -10,10 +10,9 @@ from p33_pipeline.audit.findings import FlowFinding
 from p33_pipeline.audit.orders import order_findings
 from p33_pipeline.audit.scope import Scope, rows
 from p33_sidecar.core.plan import EXECUTE
-from p33_sidecar.core.reasons import Reason
+from p33_sidecar.core.reasons import FINAL
 
 SETTLED_MS = 120_000
-_FINAL = [reason.value for reason in Reason if not reason.retryable]
 
 
 def flow_findings(scope: Scope) -> list[FlowFinding]:
@@ -36,7 +35,7 @@ def _plans_without_verdict(scope: Scope) -> list[FlowFinding]:
           AND NOT EXISTS (
             SELECT 1 FROM gaps g WHERE g."table" = 'decisions' AND epoch_ms(p."at") <= epoch_ms(g.noticed_at)
             AND epoch_ms(p."at") >= split_part(g.after_id, '-', 1)::BIGINT)
-        """, execute=EXECUTE, begin=scope.begin_ms, settled=scope.until_ms - SETTLED_MS, final=_FINAL)
+        """, execute=EXECUTE, begin=scope.begin_ms, settled=scope.until_ms - SETTLED_MS, final=sorted(FINAL))
     return [FlowFinding("plan_without_verdict", row["symbol"], row["plan_id"], None, row["at_ms"],
                         f"entry {row['id']} ({row['action']}) has no verdict") for row in found]
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from .actions import FRACTIONS
 from .model import Facts, Filters, Plan, Policy, Snapshot
 from .quantity import floor_to_grid, product, text
+from .reasons import FINAL
 from .reasons import Reason as R
 
 REMEMBERED = 512
@@ -69,7 +70,7 @@ def smallest_order(filters: Filters) -> Decimal:
 
 def retry_after_ms(reason: str | None, facts: Facts, policy: Policy) -> int | None:
     """When another try makes sense; None where the same plan can never pass."""
-    if reason is None or not R(reason).retryable:
+    if reason is None or reason in FINAL:
         return None
     context = facts.context
     order_age_ms = last_order_age_ms(facts)

@@ -15,7 +15,6 @@ import msgspec
 
 from .model import Decision, Facts, Finding, Policy, Scalar
 from .quantity import number, seconds, text, within_digits
-from .reasons import Reason
 
 SIG_MARK = b',"sig":"'
 
@@ -142,13 +141,12 @@ def _allow(decision: Decision, facts: Facts, policy: Policy, stamp: Stamp) -> _A
 
 
 def _deny(decision: Decision, facts: Facts, stamp: Stamp) -> _Deny | _DenyRetryable:
-    reason = Reason(decision.reason)
     details = details_of(decision.failed) if decision.failed else {}
-    head = (1, facts.plan.plan_id, facts.plan.symbol, False, str(reason), details)
+    head = (1, facts.plan.plan_id, facts.plan.symbol, False, decision.reason, details)
     tail = (stamp.venue, stamp.issued_ms // 1000, stamp.issued_ms, stamp.expires_ms, stamp.nonce)
-    if not reason.retryable:
+    if decision.retry_after_ms is None:
         return _Deny(*head, False, *tail)
-    return _DenyRetryable(*head, True, -(-(decision.retry_after_ms or 1000) // 1000), *tail)
+    return _DenyRetryable(*head, True, -(-decision.retry_after_ms // 1000), *tail)
 
 
 class Permit(msgspec.Struct, frozen=True, gc=False):

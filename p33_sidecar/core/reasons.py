@@ -7,6 +7,7 @@ removed or renamed without a new version of the contract.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -21,6 +22,8 @@ class Reason(StrEnum):
         self._value_ = name
         self.meaning, self.remedy, self.retryable = meaning, remedy, retryable
         return self
+
+    __hash__ = str.__hash__  # equal to its wire name, and found under it: an Enum's own hash is that of another name
 
     SYMBOL_NOT_ALLOWED = (
         "symbol_not_allowed", "The symbol is neither in P33_ALLOWLIST nor has it a position.",
@@ -100,6 +103,10 @@ class Reason(StrEnum):
     EVALUATION_ERROR = (
         "evaluation_error", "The evaluation itself failed.",
         "Read the sidecar's log; report it as a defect with `p33 explain PLAN_ID`.")
+
+
+FINAL: Final[frozenset[str]] = frozenset(reason for reason in Reason if not reason.retryable)
+"""After these the same plan can never pass."""
 
 
 class Refusal(StrEnum):
