@@ -31,15 +31,15 @@ def table_of(table: Table, entries: list[tuple[str, Fields]]) -> pa.Table:
     """The entries as rows, in their order."""
     with _uncollected():
         rows, problems = _decoded(table, entries)
-    try:
-        columns = _columns(table, rows)
-    except UNFIT:
-        for index, why in list(_unfit(table, rows)):
-            rows[index], problems[index] = _empty(table), why
-        columns = _columns(table, rows)
-    raws = [raw_of(table.name, fields) for _, fields in entries]
-    arrays = [*_ids(entries), *columns, pa.array(problems, TEXT), _texts(raws)]
-    return pa.Table.from_arrays(arrays, schema=table.schema)
+        try:
+            columns = _columns(table, rows)
+        except UNFIT:
+            for index, why in list(_unfit(table, rows)):
+                rows[index], problems[index] = _empty(table), why
+            columns = _columns(table, rows)
+        raws = [raw_of(table.name, fields) for _, fields in entries]
+        arrays = [*_ids(entries), *columns, pa.array(problems, TEXT), _texts(raws)]
+        return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
 def _decoded(table: Table, entries: list[tuple[str, Fields]]) -> tuple[list[Row], list[str | None]]:
@@ -63,7 +63,7 @@ def _empty(table: Table) -> Row:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without Python's cycle collector, which would go over the growing batch again and again and find no cycle."""
+    """Without Python's cycle collector, which would go over the batch again and again and find no cycle."""
     running = gc.isenabled()
     gc.disable()
     try:

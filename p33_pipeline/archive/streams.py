@@ -4,7 +4,8 @@ The mark is the name of the newest file, so that commit and progress are one act
 goes on where the last whole file ends. A gap is found by counting: the server says how many entries a stream ever had
 (`entries-added`), the archive how many it holds; what neither the archive nor the stream has is missing, and is
 written down. Nothing is trimmed past a file that stands, past a consumer, or past what the live tools still look at.
-Files are written one after the other; while one is, the entries of the next are read.
+Files are written one after the other; while one is, the entries of the next are read, and while some are decoded, the
+server answers with the next.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from itertools import groupby
 import msgspec
 import pyarrow as pa
 import redis
+from redis.connection import AbstractConnection as Connection
 
 from p33_pipeline.ahead import ahead
 from p33_pipeline.archive.gaps import GapBook
@@ -123,14 +125,31 @@ class StreamArchiver:
             yield pa.concat_tables(held)
 
     def _batches(self, stream: str, after: Id, until: Id) -> Iterator[list[Entry]]:
-        """The entries behind `after`, as they are read, each list of one day."""
-        while after < until:
+        """The entries behind `after`, as they are read, each list of one day.
+
+        The next are asked for before these are handed on, so that the server need not be waited for: on a connection
+        of its own, since whoever leaves early leaves an answer in it.
+        """
+        if after >= until:
+            return
+        connection = self.redis.connection_pool.make_connection()
+        try:
             with _redis_errors(stream):
-                read = self.redis.xrange(stream, f"({id_text(after)}", id_text(until), count=READ_AT_ONCE)
-            if not read:
-                return
-            after = id_of(read[-1][0])
-            yield from _by_day(read)
+                _ask(connection, stream, after, until)
+            while read := self._answer(connection, stream, until):
+                yield from _by_day(read)
+        finally:
+            connection.disconnect()
+
+    @staticmethod
+    def _answer(connection: Connection, stream: str, until: Id) -> list[Entry]:
+        """What was asked for, after the next has been asked for; nothing at the end."""
+        with _redis_errors(stream):
+            read = [(entry_id, dict(zip(said[::2], said[1::2], strict=True)))
+                    for entry_id, said in connection.read_response()]
+            if read:
+                _ask(connection, stream, id_of(read[-1][0]), until)
+        return read
 
     def _commit(self, table: Table, mark: Mark, rows: pa.Table) -> Mark:
         first, last = (id_of(rows["id"][place].as_py()) for place in (0, -1))
@@ -167,6 +186,10 @@ class StreamArchiver:
             if waiting:
                 return min(id_of(waiting), id_of(group["last-delivered-id"]))
         return id_of(group["last-delivered-id"])
+
+
+def _ask(connection: Connection, stream: str, after: Id, until: Id) -> None:
+    connection.send_command("XRANGE", stream, f"({id_text(after)}", id_text(until), "COUNT", READ_AT_ONCE)
 
 
 def _by_day(entries: list[Entry]) -> Iterator[list[Entry]]:

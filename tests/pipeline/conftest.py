@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.connection import AbstractConnection
 
 from p33_pipeline.archive.streams import Source, StreamArchiver
 from p33_pipeline.history import TABLES, History, place_at
@@ -63,10 +64,21 @@ class MortalFolder(Folder):
 
 
 class MortalRedis:
-    """A connection whose user dies before or after any command."""
+    """A client, or a connection of it, whose user dies before or after any command."""
 
-    def __init__(self, client: redis.Redis, fuse: Fuse) -> None:
+    def __init__(self, client: redis.Redis | redis.ConnectionPool | AbstractConnection, fuse: Fuse) -> None:
         self.client, self.fuse = client, fuse
+
+    @property
+    def connection_pool(self) -> MortalRedis:
+        return MortalRedis(self.client.connection_pool, self.fuse)
+
+    def make_connection(self) -> MortalRedis:
+        return MortalRedis(self.client.make_connection(), self.fuse)
+
+    def disconnect(self) -> None:
+        """What the system does for the dead."""
+        self.client.disconnect()
 
     def __getattr__(self, name: str):
         command = getattr(self.client, name)
