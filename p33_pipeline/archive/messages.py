@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from p33_pipeline.archive.values import Fields, Row, Said, amount, checked, known, price
-from p33_pipeline.archive.verdicts import decision
+from p33_pipeline.archive.verdicts import REPEATING, decision
 from p33_sidecar.core.permit import read_permit
 from p33_sidecar.core.plan import plan_of
 from p33_sidecar.core.quantity import text
@@ -140,6 +140,10 @@ DECODERS: Final[dict[str, Callable[[Fields], Row]]] = {
     "rejected": _rejected, "plans": _plan, "results": _result,
 }
 """Table to decoder: the values of the table's columns, in their order; amounts as text, times as ms, structs as tuples.
+"""
+PARTS: Final[dict[str, tuple[int, ...]]] = {"decisions": REPEATING}
+"""Tables whose rows end in parts, each a tuple of the values of so many columns: a few different ones come, again and
+again.
 """
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from p33_pipeline.archive.messages import DECODERS, raw_of
+from p33_pipeline.archive.messages import DECODERS, PARTS, raw_of
 from p33_pipeline.archive.values import Fields, Row, fits
 from p33_pipeline.history.tables import AMOUNT, TEXT, TIME, WHOLE, Table
 from p33_sidecar.core.quantity import parse
@@ -58,7 +59,8 @@ def _decoded(table: Table, entries: list[tuple[str, Fields]]) -> tuple[list[Row]
 
 
 def _empty(table: Table) -> Row:
-    return (None,) * len(table.columns)
+    parts = PARTS.get(table.name, ())
+    return (*(None,) * (len(table.columns) - sum(parts)), *((None,) * width for width in parts))
 
 
 @contextmanager
@@ -82,8 +84,22 @@ def _ids(entries: list[tuple[str, Fields]]) -> list[pa.Array]:
 
 
 def _columns(table: Table, rows: list[Row]) -> list[pa.Array]:
-    by_column = zip(*rows, strict=True) if rows else [()] * len(table.columns)
-    return [_array(values, kind) for values, (_, kind) in zip(by_column, table.columns, strict=True)]
+    kinds = [kind for _, kind in table.columns]
+    parts = PARTS.get(table.name, ())
+    by_column = list(zip(*rows, strict=True)) if rows else [()] * len(_empty(table))
+    own = len(by_column) - len(parts)
+    arrays = [_array(values, kind) for values, kind in zip(by_column[:own], kinds, strict=False)]
+    for values, width in zip(by_column[own:], parts, strict=True):
+        arrays += _repeated(values, kinds[len(arrays):len(arrays) + width])
+    return arrays
+
+
+def _repeated(values: tuple[Row, ...], kinds: list[pa.DataType]) -> list[pa.Array]:
+    """The columns of a part: the few different ones are made into columns, and taken for each row."""
+    places: dict[Row, int] = {}
+    which = pa.array([places.setdefault(value, len(places)) for value in values], pa.int32())
+    columns = zip(*places, strict=True) if places else [()] * len(kinds)
+    return [_array(column, kind).take(which) for column, kind in zip(columns, kinds, strict=True)]
 
 
 def _array(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
@@ -130,8 +146,9 @@ def _unfit(table: Table, rows: list[Row], first: int = 0) -> Iterator[tuple[int,
 
 def _reason(table: Table, row: Row) -> str | None:
     """The first of the row's columns that its value does not fit."""
+    own = len(row) - len(PARTS.get(table.name, ()))
     try:
-        for value, (name, kind) in zip(row, table.columns, strict=True):
+        for value, (name, kind) in zip((*row[:own], *chain(*row[own:])), table.columns, strict=True):
             _fit(name, value, kind)
     except UNFIT as error:
         return _said(error)

@@ -44,10 +44,10 @@ class _Context(Context, gc=False):
     phase: str = "free"
 
 
-_CONTEXT = attrgetter("in_scope", "halted", "held", "venue_ok", "store_restarted", "configured", "filters_read",
-                      "hedge", "tampered", "gap", "unsettled_orders", "unbooked_results", "answered", "phase",
-                      "released_ms")
-"""In the order of the columns."""
+_REMEMBERED = ("in_scope", "halted", "held", "venue_ok", "store_restarted", "configured", "filters_read", "hedge",
+               "tampered", "gap", "unsettled_orders", "unbooked_results", "answered", "phase", "released_ms")
+"""Of the context, in the order of the columns."""
+_CONTEXT = attrgetter(*_REMEMBERED)
 
 
 class _Policy(msgspec.Struct, frozen=True, gc=False):
@@ -106,10 +106,15 @@ class _Unopened(_Decision, gc=False):
 _WHOLE, _DECISION = msgspec.json.Decoder(_Decision), msgspec.json.Decoder(_Unopened)
 _FILTERS, _POLICY = msgspec.json.Decoder(_Filters | None), msgspec.json.Decoder(_Policy)
 _NO_FILTERS = (None, None, None, None)
+REPEATING = (len(_NO_FILTERS), len(_REMEMBERED), len(_Policy.__struct_fields__))
+"""How many columns each of the row's last values stands for: filters, context, policy."""
 
 
 def decision(fields: Fields) -> Row:
-    """The row of one verdict. Raises what `rows.UNREADABLE` names for a record that cannot be read."""
+    """The row of one verdict, each of the parts that repeat as one value.
+
+    Raises what `rows.UNREADABLE` names for a record that cannot be read.
+    """
     try:
         r = known(_DECISION.decode(fields["json"]))
         filters, policy = _filters(bytes(r.filters)), _policy(bytes(r.policy))
@@ -124,7 +129,7 @@ def decision(fields: Fields) -> Row:
             context.snapshot_age_ms, context.last_order_age_ms, times.published_ms, times.read_ms, times.decided_ms,
             permit.issued_ms, permit.expires_ms, shot and shot.ts_ms, asked("side", "").upper(), asked("close_qty", ""),
             asked("timestamp", ""), asked("steps", ""), shot and shot.side, book and book.last_order_time_ms,
-            *filters, *_CONTEXT(context), *policy)
+            filters, _CONTEXT(context), policy)
 
 
 @lru_cache(maxsize=4_096)
