@@ -105,7 +105,7 @@ def _columns(batch: pa.RecordBatch) -> Iterator[tuple[str, Any]]:
     place, first = combined(*(codes for codes, _ in given))
     yield "terms", (place, pa.table([gathered(values, codes[first]) for codes, values in given], names=TERMS))
     for name, unknown in _WHOLE.items():
-        yield name, filled(batch[name], unknown)
+        yield name, filled(batch[name], unknown).copy()  # a view would keep the whole batch
     yield "sound", batch["sound"].to_numpy(zero_copy_only=False)
 
 
