@@ -34,14 +34,22 @@ class Court(msgspec.Struct, frozen=True):
     lost_cap_ms: int
 
     def heard(self, verdicts: Verdicts) -> tuple[list[Cells], np.ndarray]:
-        """What every policy of the grid needs: for each interval the cells, and a row with the verdicts' lots."""
+        """What every policy of the grid needs: for each interval the cells, and a row with the verdicts' lots.
+
+        Verdicts whose truth is not known are in no cell, and their lot is 0: no policy allows or wrongs them.
+        """
         def heard(stretch: slice) -> tuple[list[Cells], np.ndarray]:
             part = verdicts.only(stretch)
+            known = part.known
+            if not known.all():
+                part = part.only(known)
             judged = self._judged(part, self.grid.poll_ms)
             lots = np.stack([lots_of(self.grid, look) for look in judged])
             places = [risky(self.grid, lot) for lot in lots]
             cents, lost_ms = wrong_cents(self.db, part, judged, places), part.lost_ms(self.lost_cap_ms)
-            return [cells_of(self.grid, *look, lost_ms) for look in zip(lots, places, cents, strict=True)], lots
+            told = np.zeros((len(lots), len(known)), lots.dtype)
+            told[:, known] = lots
+            return [cells_of(self.grid, *look, lost_ms) for look in zip(lots, places, cents, strict=True)], told
 
         planes, lots = zip(*each(heard, stretches(len(verdicts.at_ms))), strict=True)
         return [reduce(add, plane) for plane in zip(*planes, strict=True)], np.concatenate(lots, axis=1)

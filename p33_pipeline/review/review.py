@@ -94,29 +94,29 @@ def review(tables: dict[str, Any], *, from_ms: int, to_ms: int, fallback: Policy
     parameters = parameters or Parameters()
     scope = scope_of(tables, from_ms=from_ms, to_ms=to_ms, begin_ms=from_ms, until_ms=to_ms, reach={}, policy=fallback)
     with scope.db as db:
-        every, replies = in_hindsight(db, verdicts_of(read_cases(scope)))
-        policy = _policy_in_force(db, every) or fallback
+        ((most,),) = db.execute("SELECT count(*) FROM decisions").fetchall()
+        verdicts, replies = in_hindsight(db, verdicts_of(read_cases(scope), most))
+        policy = _policy_in_force(db, verdicts) or fallback
         grid = grid_around(policy, stale_ms=parameters.stale_ms, cooldown_ms=parameters.cooldown_ms,
                            tolerance_pct=parameters.tolerance_pct, poll_ms=parameters.poll_ms)
         kept = {poll_ms: replies.last_kept(poll_ms) for poll_ms in grid.poll_ms if poll_ms != policy.poll_ms}
         court = Court(db, replies, kept, grid, parameters.material_pct, policy.plan_max_age_ms)
-        return _judge(court, every, policy, parameters, from_ms=from_ms, to_ms=to_ms)
+        return _judge(court, verdicts, policy, parameters, from_ms=from_ms, to_ms=to_ms)
 
 
-def _judge(court: Court, every: Verdicts, policy: Policy, parameters: Parameters, *, from_ms: int,
+def _judge(court: Court, verdicts: Verdicts, policy: Policy, parameters: Parameters, *, from_ms: int,
            to_ms: int) -> Review:
     grid, own = court.grid, court.grid.place(policy)
-    verdicts = every if every.known.all() else every.only(every.known)
-    judged = len(verdicts.at_ms)
+    judged = int(np.count_nonzero(verdicts.known))
     cells, lots = court.heard(verdicts)
     counts = counts_of(cells)
     weight = parameters.weight or judged + 1
     at = choose.best(counts, grid, own=own, weight=weight)
     pair, rules = (lots[own[0]], lots[at[0]]), (rule_of(grid, own), rule_of(grid, at))
-    changes = court.changes(verdicts, pair, rules, np.unique(verdicts.at_ms // HOUR_MS))
+    changes = court.changes(verdicts, pair, rules, np.unique(verdicts.at_ms[verdicts.known] // HOUR_MS))
     found = choose.interval(changes.hours, judged=judged, weight=weight) if judged else None
     return Review(
-        from_ms=from_ms, to_ms=to_ms, verdicts=len(every.at_ms), judged=judged, weight=weight,
+        from_ms=from_ms, to_ms=to_ms, verdicts=len(verdicts.at_ms), judged=judged, weight=weight,
         material_pct=parameters.material_pct, grid=grid, current=_outcome(counts, grid, own, policy),
         best=_outcome(counts, grid, at, policy), interval=found,
         why_not=_why_not(judged, changes.hours, own, at, found, grid),

@@ -7,7 +7,8 @@ Times and ages are milliseconds in int64; what is not known is `UNKNOWN`, which 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import duckdb
@@ -35,8 +36,8 @@ class Verdicts(msgspec.Struct, frozen=True):
     """Cases as they come.
 
     `symbol` is a place in `symbols`, `price` in `prices`, `amt` in `amounts`, `terms` a row of `all_terms`; -1 is not
-    known. `next_ms`: when the symbol was next judged. Once they are seen in hindsight the terms have a column `truth`,
-    `known` says where there is one, and `reply` is the place of the poll that had arrived last.
+    known. Once they are seen in hindsight the terms have a column `truth`, `known` says where there is one, `reply` is
+    the place of the poll that had arrived last, and `next_ms` is when the symbol was next judged.
     """
 
     symbols: pa.Array
@@ -75,53 +76,59 @@ class Verdicts(msgspec.Struct, frozen=True):
         return Look(self.amt, self.snapshot_ms, self.age_ms)
 
 
-def verdicts_of(batches: Iterable[pa.RecordBatch]) -> Verdicts:
-    """All cases of the batches, in their order."""
-    parts = defaultdict(list)
+def verdicts_of(batches: Iterable[pa.RecordBatch], most: int) -> Verdicts:
+    """All cases of the batches, in their order; there are at most so many."""
+    whole = {name: np.empty(most, np.int64) for name in _WHOLE} | {"sound": np.empty(most, bool)}
+    parts, count = defaultdict(list), 0
     for batch in batches:
-        for name, part in _columns(batch):
+        rows = slice(count, count + len(batch))
+        count = rows.stop
+        for name, unknown in _WHOLE.items():
+            whole[name][rows] = filled(batch[name], unknown)
+        whole["sound"][rows] = batch["sound"].to_numpy(zero_copy_only=False)
+        for name, part in _coded(batch):
             parts[name].append(part)
+    whole = {name: column[:count] for name, column in whole.items()}
     codes, values = {}, {}
     for name in _CODED:
         own, values[name] = unified(*parts.pop(name))
         codes[name] = np.concatenate(own)
     terms, all_terms = _unified_terms(parts.pop("terms"))
-    whole = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
     unknown = np.full(len(terms), -1, np.int32)
     return Verdicts(
         symbols=values["symbol"], amounts=values["amt"], prices=values["mark_price"], all_terms=all_terms,
         symbol=codes["symbol"], at_ms=whole["at_ms"], entry_ms=whole["entry_ms"], seq=whole["seq"],
         sound=whole["sound"], terms=terms, price=codes["mark_price"], amt=codes["amt"],
         snapshot_ms=whole["snapshot_ms"], age_ms=whole["snapshot_age_ms"], order_age_ms=whole["order_age_ms"],
-        released_ms=whole["released_ms"], known=unknown >= 0, reply=unknown,
-        next_ms=_next(*(whole[name] for name in ("at_ms", "entry_ms", "seq")), symbol=codes["symbol"]))
+        released_ms=whole["released_ms"], next_ms=unknown, known=unknown >= 0, reply=unknown)
 
 
-def _columns(batch: pa.RecordBatch) -> Iterator[tuple[str, Any]]:
-    """A batch's columns as arrays: amounts and terms coded by the batch's own values."""
+def _coded(batch: pa.RecordBatch) -> Iterator[tuple[str, Any]]:
+    """A batch's amounts, texts and terms, coded by the batch's own values."""
     for name in _CODED:
         yield name, coded(batch[name])
     given = [coded(batch[name]) for name in TERMS]
     place, first = combined(*(codes for codes, _ in given))
     yield "terms", (place, pa.table([gathered(values, codes[first]) for codes, values in given], names=TERMS))
-    for name, unknown in _WHOLE.items():
-        yield name, filled(batch[name], unknown).copy()  # a view would keep the whole batch
-    yield "sound", batch["sound"].to_numpy(zero_copy_only=False)
 
 
 def _unified_terms(parts: list[tuple[np.ndarray, pa.Table]]) -> tuple[np.ndarray, pa.Table]:
     """Terms that were coded batch by batch, coded by the terms of all."""
     every = pa.concat_tables([own for _, own in parts])
     place, first = combined(*(coded(every[name])[0] for name in TERMS))
-    starts = np.cumsum([0, *(len(own) for _, own in parts)])
-    own_places = np.split(place.astype(np.int32), starts[1:-1])
-    return np.concatenate([own[codes] for own, (codes, _) in zip(own_places, parts, strict=True)]), every.take(first)
+    return _replaced([codes for codes, _ in parts], place, [len(own) for _, own in parts]), every.take(first)
 
 
-def _next(at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray, *, symbol: np.ndarray) -> np.ndarray:
+def _replaced(parts: Sequence[np.ndarray], place: np.ndarray, sizes: list[int]) -> np.ndarray:
+    """Parts that were coded each by a list of its own (of these sizes), coded by `place`, which is over all lists."""
+    own_places = np.split(place.astype(np.int32), np.cumsum(sizes)[:-1])
+    return np.concatenate([own[codes] for own, codes in zip(own_places, parts, strict=True)])
+
+
+def _next(verdicts: Verdicts) -> np.ndarray:
     """When each one's symbol was next judged."""
-    order = _order(symbol, at_ms, entry_ms, seq)
-    symbol, at_ms = symbol[order], at_ms[order]
+    order = _order(verdicts.symbol, verdicts.at_ms, verdicts.entry_ms, verdicts.seq)
+    symbol, at_ms = verdicts.symbol[order], verdicts.at_ms[order]
     follows = np.empty(len(order), np.int64)
     follows[order] = np.where(np.append(symbol[1:], -1) == symbol, np.append(at_ms[1:], 0), NEVER)
     return follows
@@ -129,22 +136,27 @@ def _next(at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray, *, symbol: n
 
 def in_hindsight(db: duckdb.DuckDBPyConnection, verdicts: Verdicts) -> tuple[Verdicts, Replies]:
     """The verdicts with what was true, and the replies about their symbols; all amounts as places in one list."""
-    replies = replies_of(db, verdicts.symbols)
-    truth = truth_of(db, replies, verdicts.symbols)
+    with ThreadPoolExecutor(1) as beside:
+        next_ms = beside.submit(_next, verdicts)
+        replies = replies_of(db, verdicts.symbols)
+        truth = truth_of(db, replies, verdicts.symbols)
     (amt, replied, true), amounts = unified(
         (verdicts.amt, verdicts.amounts), (replies.amt, replies.amounts), (truth.amt, truth.amounts))
 
-    def seen(stretch: slice) -> tuple[np.ndarray, np.ndarray]:
-        symbol, at_ms = verdicts.symbol[stretch], verdicts.at_ms[stretch]
-        return at(true, truth.line.places(symbol, at_ms), -1), replies.last_at(at_ms)
+    def seen(stretch: slice) -> tuple[np.ndarray, ...]:
+        symbol, at_ms, own = verdicts.symbol[stretch], verdicts.at_ms[stretch], verdicts.terms[stretch]
+        truly = at(true, truth.line.places(symbol, at_ms), -1)
+        place, first = combined(own, truly)
+        return truly >= 0, replies.last_at(at_ms), place, own[first], truly[first]
 
-    known, reply = (np.concatenate(parts) for parts in zip(*each(seen, stretches(len(verdicts.at_ms))), strict=True))
-    terms, first = combined(verdicts.terms, known)
-    all_terms = verdicts.all_terms.take(pa.array(verdicts.terms[first])).append_column(
-        "truth", gathered(amounts, known[first]))
+    known, reply, places, owns, trulies = zip(*each(seen, stretches(len(verdicts.at_ms))), strict=True)
+    own, truly = np.concatenate(owns), np.concatenate(trulies)
+    place, first = combined(own, truly)
+    all_terms = verdicts.all_terms.take(pa.array(own[first])).append_column("truth", gathered(amounts, truly[first]))
     return (msgspec.structs.replace(
-        verdicts, amt=amt, amounts=amounts, terms=terms, all_terms=all_terms, known=known >= 0,
-        reply=reply), msgspec.structs.replace(replies, amt=replied, amounts=amounts))
+        verdicts, amt=amt, amounts=amounts, terms=_replaced(places, place, [len(part) for part in owns]),
+        all_terms=all_terms, next_ms=next_ms.result(), known=np.concatenate(known), reply=np.concatenate(reply),
+    ), msgspec.structs.replace(replies, amt=replied, amounts=amounts))
 
 
 def _order(symbol: np.ndarray, at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ def vectorised(many, *, by_record: bool) -> list[dict]:
     """The rules' findings for these facts, in order, by way of the records that the sidecar would write."""
     scope = opened([written(one)[0].decode() for one in many], by_record=by_record)
     with scope.db as db:
-        verdicts, _ = in_hindsight(db, verdicts_of(read_cases(scope)))
+        verdicts, _ = in_hindsight(db, verdicts_of(read_cases(scope), len(many)))
         (judged,) = judge(db, verdicts, [verdicts.own], stale_ms=STALE, cooldown_ms=COOLDOWN,
                           tolerance_pct=TOLERANCE, material_pct=Decimal(5))
     facts = judged.facts.to_pylist()
