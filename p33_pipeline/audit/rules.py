@@ -123,8 +123,8 @@ def unlike_sql(source: str) -> str:
 def read_sql(source: str) -> str:
     """SELECT: what the rules look at, of each row of `source`, and `plain` where they can be applied.
 
-    After `prepare_steps`.
-    Whether the policy is the one that the verdict names is left to those whom its judged thresholds concern.
+    After `prepare_steps`. Whether the policy is the one that the verdict names is left to those whom its judged
+    thresholds concern.
     """
     return _READ.format(source=source)
 

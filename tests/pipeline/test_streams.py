@@ -102,7 +102,6 @@ def test_killed_while_one_file_is_written_and_the_next_is_read(redis_client, tmp
     assert step > 20
 
 
-
 def test_a_pass_that_fails_leaves_no_answer_behind(redis_client, tmp_path, monkeypatch):
     """The next entries had been asked for: their answer belongs to nobody, least of all to the client's next question.
     """
@@ -113,6 +112,7 @@ def test_a_pass_that_fails_leaves_no_answer_behind(redis_client, tmp_path, monke
         archiver(redis_client, History(MortalFolder(str(tmp_path), Fuse(1)))).run(EVENTS)
     assert redis_client.ping() is True and redis_client.xlen(keys.EVENTS) == 9
     assert archiver(redis_client, History(Folder(str(tmp_path)))).run(EVENTS).entries == 9
+
 
 DYING = """
 import os, signal, sys
