@@ -73,11 +73,10 @@ class Link:
         return Line(self, timeout_s=timeout_s, decode=decode)
 
     def own_connection(self) -> redis.Connection:
-        """A signed-in connection outside the pool, for a `Line`; the one before is closed. Raises StoreUnavailable."""
+        """A signed-in connection of a `Line` alone; the one before is closed. Raises StoreUnavailable."""
         self._close_own()
         with store_errors():
-            self._own = self.redis.connection_pool.make_connection()
-            self._own.connect()
+            self._own = self.redis.connection_pool.get_connection()
         return self._own
 
     def close(self) -> None:
@@ -87,6 +86,7 @@ class Link:
     def _close_own(self) -> None:
         if self._own is not None:
             self._own.disconnect()
+            self.redis.connection_pool.release(self._own)  # else the pool counts it for ever, and is full one day
         self._own = None
 
 

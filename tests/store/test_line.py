@@ -73,3 +73,19 @@ def test_connection_closed_by_the_server_is_unavailable_once(link: Link) -> None
     with pytest.raises(StoreUnavailable):
         line.ask(("PING",))
     assert line.ask(("CLIENT", "GETNAME")) == "p33-line"
+
+
+def test_line_is_opened_anew_however_often_it_breaks() -> None:
+    """A pool that counted what it no longer holds would be full one day, and the desk silent until its restart."""
+    with EmbeddedServer() as server:
+        link = Link(server.url, name="line")
+        line = link.line()
+        for _ in range(5):
+            assert line.ask(("PING",)) == "PONG" and link.redis.ping()
+            server.kill()
+            for _ in range(5):
+                with pytest.raises(StoreUnavailable):
+                    line.ask(("PING",))
+            server.start()
+        assert line.ask(("PING",)) == "PONG"
+        link.close()
