@@ -128,11 +128,13 @@ class StreamArchiver:
         """The entries behind `after`, as they are read, each list of one day.
 
         The next are asked for before these are handed on, so that the server need not be waited for: on a connection
-        of its own, since whoever leaves early leaves an answer in it.
+        that goes back to the pool closed, since whoever leaves early leaves an answer in it.
         """
         if after >= until:
             return
-        connection = self.redis.connection_pool.make_connection()
+        pool = self.redis.connection_pool
+        with _redis_errors(stream):
+            connection = pool.get_connection()
         try:
             with _redis_errors(stream):
                 _ask(connection, stream, after, until)
@@ -140,6 +142,7 @@ class StreamArchiver:
                 yield from _by_day(read)
         finally:
             connection.disconnect()
+            pool.release(connection)
 
     @staticmethod
     def _answer(connection: Connection, stream: str, until: Id) -> list[Entry]:

@@ -73,12 +73,16 @@ class MortalRedis:
     def connection_pool(self) -> MortalRedis:
         return MortalRedis(self.client.connection_pool, self.fuse)
 
-    def make_connection(self) -> MortalRedis:
-        return MortalRedis(self.client.make_connection(), self.fuse)
+    def get_connection(self) -> MortalRedis:
+        return MortalRedis(self.client.get_connection(), self.fuse)
 
     def disconnect(self) -> None:
         """What the system does for the dead."""
         self.client.disconnect()
+
+    def release(self, connection: MortalRedis) -> None:
+        """The same."""
+        self.client.release(connection.client)
 
     def __getattr__(self, name: str):
         command = getattr(self.client, name)
