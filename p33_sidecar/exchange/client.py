@@ -156,8 +156,11 @@ class Exchange:
         return decode_order_names(answer.body)
 
     def close_market(self, symbol: str, *, side: str, quantity: Decimal, client_order_id: str, recv_window_ms: int,
-                     timestamp_ms: int) -> OrderState:
+                     timestamp_ms: int, in_time: Callable[[], bool] = lambda: True) -> OrderState:
         """Send one reduce-only market order. `timestamp_ms` is by our clock; the exchange's offset is added here.
+
+        `in_time` is asked before the second try after -1021: a clock that went wrong and a machine that stood still
+        look the same to the exchange, and the offset measured then would make an old order young.
 
         Raises, where it was not executed: ExchangeRejected (with the code), ExchangeUnavailable, ExchangeBanned.
         Raises OutcomeUnknown where it may have been, and ContractViolated, nothing sent, for an order that cannot be.
@@ -167,7 +170,7 @@ class Exchange:
             "newOrderRespType": "RESULT", "newClientOrderId": client_order_id,
         }
         _check_close(side=side, quantity=quantity, client_order_id=client_order_id, recv_window_ms=recv_window_ms)
-        answer = self._ask(CLOSE, params, timestamp_ms=timestamp_ms, recv_window_ms=recv_window_ms)
+        answer = self._ask(CLOSE, params, timestamp_ms=timestamp_ms, recv_window_ms=recv_window_ms, in_time=in_time)
         if answer.failure:
             raise self._order_error(answer.failure, answer.ban_until_ms)
         try:
@@ -186,8 +189,9 @@ class Exchange:
         return answer
 
     def _ask(self, call: Call, params: dict[str, str], *, timestamp_ms: int | None = None,
-             recv_window_ms: int = RECV_WINDOW_MS) -> Answer:
-        """Send once; after a -1021 refusal measure the clock and send once more, with the time of the first."""
+             recv_window_ms: int = RECV_WINDOW_MS, in_time: Callable[[], bool] = lambda: True) -> Answer:
+        """Send once; after a -1021 refusal measure the clock and, if still `in_time`, send once more, with the time of
+        the first."""
         answer = self._send(call, params, timestamp_ms, recv_window_ms)
         failure = answer.failure
         if not (call.signed and failure and failure.fate is Fate.REFUSED and failure.kind == "clock"):
@@ -195,6 +199,8 @@ class Exchange:
         try:
             self.sync_time()
         except ExchangeUnavailable:
+            return answer
+        if not in_time():
             return answer
         return self._send(call, params, timestamp_ms, recv_window_ms)
 
