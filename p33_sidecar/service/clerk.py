@@ -63,7 +63,7 @@ class Clerk:
         canary noted, now and then."""
         memory, store = self.memory, self.positions.redis
         due = not 0 <= now_ms - self._halts_read_ms < HALTS_EVERY_MS
-        if due or switches.is_halted(store) != ("" in memory.halts):
+        if due or memory.halted != ("" in memory.halts):
             before = memory.halts
             memory.halts, self._halts_read_ms = switches.halts_of(store, memory.scope), now_ms
             switch_journal.catch_up(store, memory.halts, at_ms=now_ms, by=memory.instance)
@@ -89,10 +89,12 @@ class Clerk:
 
     def _filters_due(self, now_ms: int) -> bool:
         memory = self.memory
-        if memory.filters is None or now_ms - memory.filters_read_ms >= FILTERS_EVERY_MS:
+        if memory.filters is None:
             return True
-        unknown = (memory.scope | memory.unknown_symbols) - memory.filters.keys()
-        return bool(unknown) and now_ms - memory.filters_read_ms >= UNKNOWN_SYMBOL_APART_MS
+        age_ms, listed = now_ms - memory.filters_read_ms, memory.filters.keys()
+        if age_ms < UNKNOWN_SYMBOL_APART_MS:
+            return False
+        return age_ms >= FILTERS_EVERY_MS or not (listed >= memory.unknown_symbols and listed >= memory.scope)
 
     # -- records ----------------------------------------------------------------------------------------------
 

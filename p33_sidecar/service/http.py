@@ -37,7 +37,7 @@ CONNECTION_S: Final = 10.0
 """How long a connection may take from the first byte in to the last byte out."""
 SHARED_S: Final = 0.1
 """Answers that take work are made at most this often, however many pages are open."""
-REAP_EVERY_S: Final = 0.2
+REAP_EVERY_S: Final = 0.5
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"

@@ -40,14 +40,21 @@ def check(link: Link, memory: Memory, clock: ServerClock) -> None:
     _notice(link, memory, clock, RESTARTED)
 
 
-def watch(link: Link, memory: Memory, clock: ServerClock) -> None:
-    """One look at what the database says of itself: emptied under us, or another exchange's since then."""
-    trusted = "" if memory.restarted else memory.accepted_run_id
-    run_id, venue = switches.identity(link.redis)
-    if not memory.ours or venue not in ("", memory.venue):
-        _venue_says(link, memory, clock, venue)
-    elif trusted and run_id != trusted:
-        _notice(link, memory, clock, EMPTIED)
+class Watch:
+    """Looks at what the database says of itself: emptied under us, another exchange's since then, or halted."""
+
+    def __init__(self, link: Link, memory: Memory, clock: ServerClock) -> None:
+        self._link, self._memory, self._clock, self._line = link, memory, clock, link.line()
+
+    def step(self) -> None:
+        memory = self._memory
+        trusted = "" if memory.restarted else memory.accepted_run_id
+        seen = switches.glance(self._line)
+        memory.halted = seen.halted
+        if not memory.ours or seen.venue not in ("", memory.venue):
+            _venue_says(self._link, memory, self._clock, seen.venue)
+        elif trusted and seen.run_id != trusted:
+            _notice(self._link, memory, self._clock, EMPTIED)
 
 
 def trust_again(link: Link, memory: Memory) -> None:

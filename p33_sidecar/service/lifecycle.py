@@ -217,10 +217,10 @@ class Sidecar:
             mode.step()
             self.memory.stopping.wait(CLERK_PAUSE_S)
 
-        checked = self._checked(link, turn)
+        checked, watch = self._checked(link, turn), identity.Watch(link, self.memory, self.clock)
 
         def watched() -> None:
-            identity.watch(link, self.memory, self.clock)
+            watch.step()
             checked()
 
         return Loop(link, watched)

@@ -104,6 +104,8 @@ class Memory:
         self.filters: dict[str, Filters] | None = None
         self.filters_read_ms = 0
         self.durable: bool | None = None
+        self.halted = False
+        """The global kill switch stands, as seen at the clerk's last turn."""
         self.halts: dict[str, dict] = {}
         self.canary_ok_ms = 0
         """When a canary plan last went through the whole path; 0: never."""

@@ -60,6 +60,14 @@ class Line:
             self.close()
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
+    def ask_each(self, commands: Sequence[Command]) -> list[Any]:
+        """Like `ask_all`, but the first error reply is raised."""
+        replies = self.ask_all(commands)
+        for reply in replies:
+            if isinstance(reply, redis.ResponseError):
+                raise reply
+        return replies
+
     def close(self) -> None:
         """End the connection; the next question opens another."""
         if self._connection is not None:

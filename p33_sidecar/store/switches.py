@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import redis
 
 from . import keys, scripts
 from .connect import store_errors
+from .line import Line
 
 _ENCODE = msgspec.json.Encoder().encode
 NO_END = -1
@@ -55,12 +56,6 @@ def halts(client: redis.Redis) -> dict[str, dict]:
     return found
 
 
-def is_halted(client: redis.Redis) -> bool:
-    """Whether everything is halted."""
-    with store_errors():
-        return client.exists(keys.HALT) > 0
-
-
 def halts_of(client: redis.Redis, symbols: Iterable[str]) -> dict[str, dict]:
     """Like `halts`, of these symbols and the global one only: one cheap question as long as nothing is halted."""
     with store_errors():
@@ -87,11 +82,20 @@ def claim_venue(client: redis.Redis, venue: str) -> str:
         return client.get(keys.VENUE)
 
 
-def identity(client: redis.Redis) -> tuple[str, str]:
-    """(the server process trusted to hold what we wrote, the exchange it belongs to); empty where not said."""
+class Glance(NamedTuple):
+    """What the database says of itself: the server process trusted to hold what we wrote, the exchange it belongs to
+    (empty where not said), and whether everything is halted."""
+
+    run_id: str
+    venue: str
+    halted: bool
+
+
+def glance(line: Line) -> Glance:
+    """Asked several times a second for ever, hence one round trip on a line."""
     with store_errors():
-        run_id, venue = client.mget(keys.RUN_ID, keys.VENUE)
-    return run_id or "", venue or ""
+        (run_id, venue), halted = line.ask_each((("MGET", keys.RUN_ID, keys.VENUE), ("EXISTS", keys.HALT)))
+    return Glance(run_id or "", venue or "", halted > 0)
 
 
 def known_run_id(client: redis.Redis) -> str:

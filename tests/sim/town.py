@@ -94,6 +94,7 @@ class Town:
         world = World("", allowlist=LISTED, policy=self.policy, key=KEY, refresh_budget_ms=self.refresh_budget_ms,
                       link=self.store.link(), clock=clock, exchange=self.market)
         recall(world.link, world.memory, world.clock)
+        self.watch = identity.Watch(world.link, world.memory, world.clock)
         self.sidecar = world
         return world
 
@@ -130,7 +131,7 @@ class Town:
     def tend(self) -> None:
         """The clerk's turn, and what the bookkeeper makes of the answers it got."""
         self.check()
-        identity.watch(self.sidecar.link, self.sidecar.memory, self.sidecar.clock)
+        self.watch.step()
         self.sidecar.clerk.step()
         self.book()
 

@@ -118,7 +118,9 @@ def test_halts_are_found_only_where_they_stand(link: Link) -> None:
     """Global, by symbol, set by hand in any type; none means one question."""
     assert switches.halts_of(link.redis, ["BTCUSDT"]) == {}
     link.redis.hset(keys.halt("BTCUSDT"), "x", "y")
+    assert not switches.glance(link.line()).halted
     switches.halt(link.redis, by="me", reason="why", at_ms=5)
+    assert switches.glance(link.line()).halted
     found = switches.halts_of(link.redis, ["BTCUSDT", "ETHUSDT"])
     assert found["BTCUSDT"] == {"reason": "set by hand"} and found[""]["reason"] == "why"
 
@@ -135,7 +137,7 @@ def test_ban_keeps_its_later_end(link: Link) -> None:
 def test_venue_belongs_to_the_first(link: Link) -> None:
     """Whoever comes second hears whose it is."""
     assert switches.claim_venue(link.redis, "a:1") == "a:1" == switches.claim_venue(link.redis, "b:2")
-    assert switches.identity(link.redis) == ("", "a:1")
+    assert switches.glance(link.line()) == ("", "a:1", False)
 
 
 def test_server_we_have_written_to_is_no_first_start(link: Link) -> None:
