@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p33_pipeline.audit.accounts import accounts_of
 from p33_pipeline.audit.between import passing
-from p33_pipeline.audit.breaks import breaks_of
+from p33_pipeline.audit.breaks import AGREEING_POLLS, breaks_of
 from p33_pipeline.audit.findings import Audit, Break
 from p33_pipeline.audit.flow import flow_findings
 from p33_pipeline.audit.grounds import groundless
@@ -20,13 +20,14 @@ def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy, exact: 
     """Audit a range; `exact`: the bytes of every verdict, however many. Raises HistoryUnreadable.
 
     A break that is open where the range begins began earlier: the look back goes on, a day at a time, until every
-    account agrees or the archive begins, so that it is the same break with the same beginning.
+    account agrees or the archive begins, so that it is the same break with the same beginning. It begins with the polls
+    before the range that a break's end still waits for.
     """
     start_ms = from_ms - from_ms % DAY_MS
     while True:
         scope = open_scope(history, from_ms=start_ms, to_ms=to_ms, policy=policy)
         accounts = accounts_of(scope)
-        found = moments(scope, accounts, since_ms=start_ms)
+        found = moments(scope, accounts, since_ms=_last_polls(scope, start_ms))
         if start_ms <= scope.begin_ms or not _open_at_the_start(found):
             break
         start_ms -= DAY_MS
@@ -45,13 +46,22 @@ def findings_of(scope: Scope, breaks: list[Break], *, exact: bool = False) -> Au
                  counts)
 
 
+def _last_polls(scope: Scope, before_ms: int) -> int:
+    """When the last polls before a moment began that may still have to be confirmed; the moment, if there are none."""
+    polls = rows(scope, "SELECT epoch_ms(requested_at) AS at_ms FROM snapshots WHERE outcome = 'ok' "
+                        "AND problem IS NULL AND epoch_ms(requested_at) < $before ORDER BY at_ms DESC LIMIT $most",
+                 before=before_ms, most=AGREEING_POLLS)
+    return polls[-1]["at_ms"] if polls else before_ms
+
+
 def _open_at_the_start(found: list[Moment]) -> bool:
     """Whether some symbol differs at its first look of the range."""
     return any(moment.differs and moment.before_ms is None for moment in found)
 
 
 def _touches(found: Break, from_ms: int, to_ms: int) -> bool:
-    return found.opened_ms < to_ms and (found.closed_ms is None or found.closed_ms >= from_ms)
+    """A break belongs to a range while it is open, and to the one in which it is known to be closed."""
+    return found.opened_ms < to_ms and (found.confirmed_ms is None or found.confirmed_ms >= from_ms)
 
 
 def _narrowed(scope: Scope, from_ms: int) -> Scope:

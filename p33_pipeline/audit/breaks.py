@@ -2,7 +2,8 @@
 
 A break opens with the first poll that sees it and closes when two polls in a row agree again; one that comes and goes
 between two polls opens and closes with the trades or bookings that made it. It keeps its id whatever range is audited:
-where and when it was seen first.
+where and when it was seen first. What may still pass by itself where the range or the archive ends is no break yet: the
+range behind it tells what became of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from p33_pipeline.audit.accounts import Accounts, Step
 from p33_pipeline.audit.between import Passing
-from p33_pipeline.audit.causes import OURS, Case, Traded, class_of
+from p33_pipeline.audit.causes import OURS, PASSES, Case, Traded, class_of
 from p33_pipeline.audit.findings import Break, Evidence, break_id
 from p33_pipeline.audit.moments import Moment
 from p33_pipeline.audit.names import plans_by_client_id
@@ -29,14 +30,19 @@ AGREEING_POLLS = 2
 
 
 class Interval(msgspec.Struct):
-    """A run of moments of one symbol: those that differ, and when it ended."""
+    """A run of moments of one symbol: those that differ, and the polls that have agreed since."""
 
     moments: list[Moment]
-    closed_ms: int | None = None
+    agreed: list[int] = []
 
     @property
     def first(self) -> Moment:
         return self.moments[0]
+
+    @property
+    def closed_ms(self) -> int | None:
+        """The first of the polls that agree, once there are enough of them."""
+        return self.agreed[0] if len(self.agreed) == AGREEING_POLLS else None
 
 
 def intervals(found: list[Moment]) -> list[Interval]:
@@ -50,32 +56,46 @@ def intervals(found: list[Moment]) -> list[Interval]:
 def _of_symbol(found: list[Moment]) -> list[Interval]:
     result: list[Interval] = []
     running: Interval | None = None
-    agreeing: list[int] = []
     for moment in found:
         if moment.differs:
             if running is None:
                 running = Interval([])
                 result.append(running)
             running.moments.append(moment)
-            agreeing = []
+            running.agreed = []
         elif running is not None:
-            agreeing.append(moment.requested_ms)
-            if len(agreeing) == AGREEING_POLLS:
-                running.closed_ms, running, agreeing = agreeing[0], None, []
+            running.agreed.append(moment.requested_ms)
+            if running.closed_ms is not None:
+                running = None
     return result
 
 
 def breaks_of(scope: Scope, accounts: Accounts, found: list[Moment], between: Iterable[Passing] = ()) -> list[Break]:
     """Every break with its class and evidence, oldest first: those that polls saw, and those `between` two polls."""
-    seen = [*intervals(found), *(Interval(list(one.moments), one.closed_ms) for one in between)]
-    if not seen:
+    looked = [*intervals(found),
+              *(Interval(list(one.moments), [one.closed_ms] * AGREEING_POLLS) for one in between)]
+    if not looked:
         return []
     trades = _trades(scope, accounts)
-    cases = [_case(scope, accounts, interval, trades.get(interval.first.symbol, [])) for interval in seen]
+    seen, cases = [], []
+    for interval in looked:
+        case = _case(scope, accounts, interval, trades.get(interval.first.symbol, []))
+        if not _may_pass(scope, interval, case):
+            seen.append(interval)
+            cases.append(case)
     decisions = _decisions(scope, seen, cases)
     result = [_break(scope, interval, case, decisions.get(place, []))
               for place, (interval, case) in enumerate(zip(seen, cases, strict=True))]
     return sorted(result, key=lambda b: (b.opened_ms, b.symbol))
+
+
+def _may_pass(scope: Scope, interval: Interval, case: Case) -> bool:
+    """Whether it did not last for long before all that is known ends, and nothing but its end gives it a name."""
+    if interval.closed_ms is not None:
+        return False
+    end_ms = interval.agreed[0] if interval.agreed else min(scope.to_ms, scope.until_ms)
+    passed = msgspec.structs.replace(case, closed_within_cooldown=True)
+    return end_ms - interval.first.requested_ms <= scope.policy.cooldown_ms and class_of(passed) == PASSES
 
 
 def _break(scope: Scope, interval: Interval, case: Case, decisions: list[str]) -> Break:
@@ -85,6 +105,7 @@ def _break(scope: Scope, interval: Interval, case: Case, decisions: list[str]) -
     return Break(
         break_id=break_id(first.symbol, first.requested_ms), kind=class_of(case), symbol=first.symbol,
         opened_ms=first.requested_ms, closed_ms=interval.closed_ms, last_seen_ms=interval.moments[-1].requested_ms,
+        confirmed_ms=interval.agreed[-1] if interval.closed_ms is not None else None,
         max_difference=apart, notional=product(apart, max(prices, default=_last_price(scope, first))),
         exchange_amt=worst.exchange, ledger_amt=worst.ledger, redis_amt=worst.redis,
         evidence=_evidence(case, decisions),

@@ -103,11 +103,12 @@ def opposite_sides(case: Case) -> bool:
     return any(first.exchange < 0 < amt or amt < 0 < first.exchange for amt in others)
 
 
+PASSES: Final = "timing"
 RULES: Final[tuple[tuple[str, Callable[[Case], bool]], ...]] = (
     ("missing_ledger", unopened),
     ("venue_initiated", venue_acted),
     ("external_trade", somebody_traded),
-    ("timing", passed_by_itself),
+    (PASSES, passed_by_itself),
     ("unbooked_fill", fill_not_booked),
     ("stale_source", snapshot_is_old),
     ("ghost_ledger", only_the_ledger_has_it),

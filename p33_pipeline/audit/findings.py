@@ -32,7 +32,8 @@ class Break(msgspec.Struct, frozen=True):
     """An interval in which the three accounts of a position did not agree.
 
     `opened_ms` is the first poll that saw it, `closed_ms` the first of the two polls that agreed again, None while
-    they have not. `last_seen_ms` is the last poll that saw it. The amounts are those at the largest difference.
+    they have not. `last_seen_ms` is the last poll that saw it, `confirmed_ms` the second that agreed: from then on its
+    end is known. The amounts are those at the largest difference.
     """
 
     break_id: str
@@ -47,6 +48,7 @@ class Break(msgspec.Struct, frozen=True):
     ledger_amt: Decimal | None
     redis_amt: Decimal | None
     evidence: Evidence
+    confirmed_ms: int | None = None
 
     def age_ms(self, now_ms: int) -> int:
         return (self.closed_ms if self.closed_ms is not None else now_ms) - self.opened_ms

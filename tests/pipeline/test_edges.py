@@ -1,0 +1,71 @@
+"""Where one range ends and the next begins: nothing is found twice by different names, nothing is lost between them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from p33_pipeline.audit.findings import Audit
+from p33_pipeline.auditing import audit_range
+from p33_pipeline.breaks_command import known_breaks
+from p33_pipeline.generator.story import Slot, Story, close, perform
+from p33_pipeline.generator.world import World
+from p33_pipeline.generator.writing import write
+from p33_sidecar.core.model import Policy
+from tests.pipeline.conftest import DAY_MS, MIDNIGHT_MS
+
+POLICY = Policy()
+START_MS = MIDNIGHT_MS - 602_000
+"""Polls stand at 23:59:53, 23:59:58, 00:00:03."""
+SYMBOL, HELD = "BTCUSDT", Decimal(64)
+POLLS = 240
+
+
+def told(history, *, close_at_ms: int, book_after_ms: int | None) -> Story:
+    """Twenty minutes around midnight with one close, decided a second after the poll at `close_at_ms`."""
+    world = World({SYMBOL: HELD}, start_ms=START_MS, policy=POLICY)
+    slot = Slot(world, SYMBOL, MIDNIGHT_MS + close_at_ms, POLICY.poll_ms, 1)
+    perform(world, close(slot, book_after_ms=book_after_ms), polls=POLLS)
+    story = Story(world, START_MS, START_MS + POLLS * POLICY.poll_ms, ())
+    write(story, history)
+    return story
+
+
+def day(history, number: int) -> Audit:
+    """The audit of the day before midnight (0), or of the one after it (1)."""
+    from_ms = MIDNIGHT_MS + (number - 1) * DAY_MS
+    return audit_range(history, from_ms=from_ms, to_ms=from_ms + DAY_MS, policy=POLICY)
+
+
+def kinds(audit: Audit) -> list[tuple[str, bool]]:
+    """Class of each break, and whether it closed."""
+    return [(found.kind, found.closed_ms is not None) for found in audit.breaks]
+
+
+@pytest.mark.parametrize(("close_at_ms", "book_after_ms"), [
+    (-7_000, 6_700),   # seen at 23:59:58, booked at 00:00:01
+    (-12_000, 5_700),  # seen at 23:59:53, agreed at 23:59:58, and once more only at 00:00:03
+])
+def test_an_order_under_way_at_midnight_is_told_once_and_by_its_name(history, close_at_ms, book_after_ms):
+    """The day it began in does not know yet whether it will pass by itself; the next one does."""
+    told(history, close_at_ms=close_at_ms, book_after_ms=book_after_ms)
+    assert kinds(day(history, 0)) == []
+    assert kinds(day(history, 1)) == [("timing", True)]
+    assert [found.closed_ms is not None for found in known_breaks(history).values()] == [True]
+
+
+def test_a_break_that_closes_with_the_first_polls_of_a_day_is_closed_in_the_list(history):
+    """Both days tell it under one id; the later one knows its end."""
+    told(history, close_at_ms=-42_000, book_after_ms=42_700)
+    before, after = day(history, 0), day(history, 1)
+    assert (kinds(before), kinds(after)) == ([("unbooked_fill", False)], [("unbooked_fill", True)])
+    assert before.breaks[0].break_id == after.breaks[0].break_id
+    assert known_breaks(history)[after.breaks[0].break_id].closed_ms == MIDNIGHT_MS + 3_000
+
+
+def test_a_break_that_agreed_first_in_the_last_poll_of_a_day_is_closed_in_the_list(history):
+    """Two polls in a row must agree: the second of them is the next day's."""
+    told(history, close_at_ms=-42_000, book_after_ms=37_000)
+    assert (kinds(day(history, 0)), kinds(day(history, 1))) == ([("unbooked_fill", False)], [("unbooked_fill", True)])
+    assert [found.closed_ms for found in known_breaks(history).values()] == [MIDNIGHT_MS - 2_000]
