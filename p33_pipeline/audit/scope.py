@@ -41,8 +41,8 @@ class Scope(msgspec.Struct, frozen=True):
     policy: Policy
 
     def judged(self, at_ms: int) -> bool:
-        """Whether something of that time belongs to the range."""
-        return self.from_ms <= at_ms < self.to_ms
+        """Whether something of that time belongs to the range, and all that was written up to then is archived."""
+        return self.from_ms <= at_ms < min(self.to_ms, self.until_ms)
 
 
 def scope_of(tables: dict[str, object], *, from_ms: int, to_ms: int, begin_ms: int, until_ms: int,

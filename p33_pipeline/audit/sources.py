@@ -20,18 +20,23 @@ def source_findings(scope: Scope) -> list[SourceFinding]:
 
 
 def _snapshot_gaps(scope: Scope) -> Iterator[SourceFinding]:
-    """Longer than three polls, at least 10 s, without a good poll; the last one up to the archive's end."""
+    """Longer than three polls, at least 10 s, without a good poll; the last one up to the archive's end.
+
+    One that began before the range is the range's as well where so much of it lies inside, from the range's begin on.
+    """
     allowed_ms = max(MOST_POLLS_APART * scope.policy.poll_ms, LEAST_GAP_MS)
     times = [row["at_ms"] for row in rows(
         scope, "SELECT epoch_ms(requested_at) AS at_ms FROM snapshots WHERE outcome = 'ok' AND problem IS NULL "
                "ORDER BY at_ms")]
-    if not times:  # not one around the range: the gap is all of it, unless nobody ever polled
-        times = [scope.from_ms] if scope.begin_ms else []
+    if 0 < scope.begin_ms <= scope.from_ms and (not times or times[0] > scope.from_ms):
+        times.insert(0, scope.from_ms)  # the last poll was made longer ago than one looks back
     end_ms = min(scope.to_ms, scope.until_ms)
     for before_ms, after_ms in zip(times, [*times[1:], *(max(end_ms, last) for last in times[-1:])], strict=True):
-        if after_ms - before_ms > allowed_ms:
+        begin_ms = max(before_ms, scope.from_ms)
+        inside_ms = after_ms - before_ms if begin_ms == before_ms else min(after_ms, scope.to_ms) - begin_ms
+        if inside_ms > allowed_ms:
             why = _why(scope, before_ms, after_ms)
-            yield SourceFinding("snapshot_gap", before_ms, f"no good poll for {after_ms - before_ms} ms{why}")
+            yield SourceFinding("snapshot_gap", begin_ms, f"no good poll for {after_ms - before_ms} ms{why}")
 
 
 def _why(scope: Scope, from_ms: int, to_ms: int) -> str:

@@ -15,7 +15,7 @@ from p33_pipeline.generator.writing import write
 from p33_sidecar.core.model import Policy
 from tests.pipeline.conftest import DAY_MS, MIDNIGHT_MS
 
-POLICY = Policy()
+POLICY, SLOW = Policy(), Policy(poll_ms=60_000)
 START_MS = MIDNIGHT_MS - 602_000
 """Polls stand at 23:59:53, 23:59:58, 00:00:03."""
 SYMBOL, HELD = "BTCUSDT", Decimal(64)
@@ -69,3 +69,47 @@ def test_a_break_that_agreed_first_in_the_last_poll_of_a_day_is_closed_in_the_li
     told(history, close_at_ms=-42_000, book_after_ms=37_000)
     assert (kinds(day(history, 0)), kinds(day(history, 1))) == ([("unbooked_fill", False)], [("unbooked_fill", True)])
     assert [found.closed_ms for found in known_breaks(history).values()] == [MIDNIGHT_MS - 2_000]
+
+
+def test_what_came_after_the_archive_began_to_read_is_not_judged_yet(history):
+    """It reads the verdicts first: what they led to may be there before they are, and is no bypass."""
+    world = World({SYMBOL: HELD}, start_ms=START_MS, policy=POLICY)
+    slot = Slot(world, SYMBOL, MIDNIGHT_MS + 58_000, POLICY.poll_ms, 1)
+    perform(world, close(slot), polls=POLLS)
+    del world.streams["decisions"]
+    write(Story(world, START_MS, START_MS + POLLS * POLICY.poll_ms, ()), history)
+    history.place.write("archived.json", f'{{"v":1,"until_ms":{MIDNIGHT_MS + 58_000}}}'.encode())
+    found = day(history, 1)
+    assert (found.breaks, found.flow, found.sources) == ((), (), ())
+
+
+def silent(history, begin_ms: int, end_ms: int) -> None:
+    """Two days and a half around midnight, a poll a minute, none between these times."""
+    world = World({SYMBOL: HELD}, start_ms=MIDNIGHT_MS - DAY_MS // 2, policy=SLOW)
+    world.silent.append((MIDNIGHT_MS + begin_ms, MIDNIGHT_MS + end_ms))
+    polls = 5 * DAY_MS // 2 // SLOW.poll_ms
+    perform(world, [], polls=polls)
+    write(Story(world, world.start_ms, world.start_ms + polls * SLOW.poll_ms, ()), history)
+
+
+def gaps(history, from_ms: int, to_ms: int) -> list[int]:
+    """When the gaps of a range begin, reckoned from midnight."""
+    found = audit_range(history, from_ms=MIDNIGHT_MS + from_ms, to_ms=MIDNIGHT_MS + to_ms, policy=SLOW)
+    assert {one.finding for one in found.sources} <= {"snapshot_gap"}
+    return [one.at_ms - MIDNIGHT_MS for one in found.sources]
+
+
+def test_every_range_that_polls_were_missing_in_says_so(history):
+    """They stop an hour before midnight, for good; who looks at the second day must not read that all was well."""
+    silent(history, -3_600_000 + 1, 3 * DAY_MS)
+    assert gaps(history, -DAY_MS, 0) == [-3_600_000]
+    assert gaps(history, 0, DAY_MS) == [0]
+    assert gaps(history, 3_600_000, 7_200_000) == [3_600_000]
+    assert gaps(history, DAY_MS, 2 * DAY_MS) == [DAY_MS]
+
+
+def test_a_gap_that_ends_soon_after_a_range_begins_belongs_to_the_one_before(history):
+    """The rest of it is shorter than what is allowed; where it is longer, both have it."""
+    silent(history, -600_000 + 1, 120_000)
+    assert (gaps(history, -DAY_MS, 0), gaps(history, 0, DAY_MS)) == ([-600_000], [])
+    assert gaps(history, -300_000, 0) == [-300_000]
