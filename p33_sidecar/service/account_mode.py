@@ -7,6 +7,8 @@ whose rows do not show it. An account that does not say leaves it to the rows.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from decimal import Decimal
 
 from ..errors import ExchangeUnavailable
 from ..exchange import Exchange
@@ -26,6 +28,9 @@ class AccountMode:
         self._exchange, self._memory, self._clock = exchange, memory, clock
         self._asked_mono_ms: int | None = None
         self._known = False
+        self._rows: Mapping[str, Decimal | None] = {}
+        self._legs = False
+        """Whether the rows last looked at have legs: they are replaced whole by each good reply."""
 
     def step(self) -> None:
         """Ask, at most once a minute, unless the answer is known and nothing contradicts it."""
@@ -50,5 +55,7 @@ class AccountMode:
 
     def _contradicted(self) -> bool:
         """The rows of the last good reply show the other mode."""
-        seen = tuple(self._memory.positions.values())
-        return bool(seen) and any(amt is None for amt in seen) != self._memory.hedge_account
+        if self._rows is not self._memory.positions:
+            self._rows = self._memory.positions
+            self._legs = any(amt is None for amt in self._rows.values())
+        return bool(self._rows) and self._legs != self._memory.hedge_account
