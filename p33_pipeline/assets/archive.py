@@ -15,6 +15,8 @@ from p33_pipeline.running import archive_now
 
 WRITER = "history_writer"
 """One writer of the archive at a time; the archive's own locks hold where this pool does not reach."""
+SWEPT_DAYS = 7
+"""So many days before the one that is merged are seen to: nights without a run leave nothing behind."""
 COMPLETE = dg.AssetCheckSpec(
     "nothing_was_trimmed_unread", asset="stream_archive",
     description="Every entry of every stream since the last run was still there to be archived.")
@@ -64,8 +66,8 @@ def _sentence(entries: int, trades: int | None) -> str:
 
 @dg.asset(group_name="archive", kinds={"parquet"}, partitions_def=DAILY, deps=[stream_archive], pool=WRITER,
           **COMMON,
-          description="The day's many small files merged into few; what they cover is removed a quarter of an hour "
-                      "later, when no reader holds it any more.")
+          description="The day's many small files merged into few. What they cover is removed by the next run, when no "
+                      "reader holds it any more: a night later, of the seven days before.")
 def compacted_history(context: dg.AssetExecutionContext, p33: P33) -> dg.MaterializeResult:
     day = context.partition_time_window.start.date()
     history, merged, swept = p33.history(), {}, 0
@@ -73,7 +75,8 @@ def compacted_history(context: dg.AssetExecutionContext, p33: P33) -> dg.Materia
         for kind in TABLES.values():
             with history.place.alone(kind.name):
                 merged[kind.name] = history.compact(kind, day)
-                swept += history.sweep(kind, day, now_ms=time.time_ns() // 1_000_000)
+                for earlier in range(SWEPT_DAYS + 1):
+                    swept += history.sweep(kind, day - timedelta(days=earlier), now_ms=time.time_ns() // 1_000_000)
     return dg.MaterializeResult(metadata={
         "merged": sum(merged.values()), "removed": swept,
         "tables": dg.MetadataValue.md(table(("table", "files merged"), [m for m in merged.items() if m[1]]))})

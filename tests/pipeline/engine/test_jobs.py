@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from p33_pipeline.partitions import hour_key
+from p33_pipeline.partitions import day_key, hour_key
 from p33_pipeline.resources import P33
 from tests.pipeline.engine.conftest import BEGIN_MS, DAY, HOUR, build_defs, checks, metadata
 
@@ -76,6 +77,20 @@ def test_compaction_merges_and_changes_nothing(archived, run, p33):
     before = p33.history().scan(TABLES["snapshots"])
     assert run("compact_history", DAY).success
     assert p33.history().scan(TABLES["snapshots"]).equals(before)
+
+
+def test_what_was_merged_is_gone_by_the_next_nights_run(archived, run, p33):
+    """The schedule asks for each day once: its covered files, old by then, go with the compaction of the day after."""
+    folder = Path(p33.history().place.root, "snapshots", f"date={DAY}")
+    whole, = folder.glob("part-*.parquet")
+    part = folder / f"part-{BEGIN_MS + 95}-0_{BEGIN_MS + 95}-0.parquet"
+    part.write_bytes(whole.read_bytes())
+    for file in (whole, part):
+        os.utime(file, (0, 0))
+    tomorrow = day_key(BEGIN_MS + 86_400_000)
+    result = run("compact_history", tomorrow)
+    assert result.success and metadata(result, "compacted_history")["removed"] == 1
+    assert [file.name for file in folder.glob("part-*.parquet")] == [whole.name]
 
 
 def test_a_day_the_archive_does_not_reach_makes_no_report(p33, instance, tmp_path):
