@@ -9,7 +9,10 @@ import dagster as dg
 import msgspec
 
 from p33_pipeline import jobs
+from p33_pipeline.audit.findings import Audit
 from p33_pipeline.auditing import kept_audit
+from p33_pipeline.ended_runs import tell_each
+from p33_pipeline.history import History
 from p33_pipeline.news import errors_of, remember, untold
 from p33_pipeline.partitions import DAILY, HOURLY, hour_key
 from p33_pipeline.resources import P33
@@ -54,22 +57,32 @@ def _opened(fields: dict[str, str]) -> bool:
         return False
 
 
-@dg.run_status_sensor(run_status=dg.DagsterRunStatus.SUCCESS, monitored_jobs=list(jobs.AUDITS), name="tell_of_errors",
-                      default_status=RUNNING,
-                      description="Sends new findings of error severity to P33_WEBHOOK_URL, each once.")
-def tell_of_errors(context: dg.RunStatusSensorContext, p33: P33) -> None:
-    url, key = p33.settings()["P33_WEBHOOK_URL"], context.dagster_run.tags.get("dagster/partition")
-    if not url or not key:
-        return
-    daily = context.dagster_run.job_name == jobs.report_day.name
-    window = (DAILY if daily else HOURLY).time_window_for_partition_key(key)
-    history = p33.history()
-    found = kept_audit(history, from_ms=int(window.start.timestamp()) * 1000, to_ms=int(window.end.timestamp()) * 1000)
-    if found is None:
-        return
-    for name, message in untold(history, errors_of(found, link=f"run {context.dagster_run.run_id}")).items():
-        post(url, message)
-        remember(history, [name])
+@dg.sensor(name="tell_of_errors", default_status=RUNNING,
+           description="Sends new findings of error severity to P33_WEBHOOK_URL, each once.")
+def tell_of_errors(context: dg.SensorEvaluationContext, p33: P33) -> dg.SensorResult | dg.SkipReason:
+    url = p33.settings()["P33_WEBHOOK_URL"]
+
+    def tell(run: dg.DagsterRun, _: dg.DagsterEvent) -> None:
+        if not url:
+            return
+        history = p33.history()
+        found = _audit_of(run, history)
+        if found is None:
+            return
+        for name, message in untold(history, errors_of(found, link=f"run {run.run_id}")).items():
+            post(url, message)
+            remember(history, [name])
+
+    return tell_each(context, dg.DagsterEventType.RUN_SUCCESS, tell, jobs=[job.name for job in jobs.AUDITS])
+
+
+def _audit_of(run: dg.DagsterRun, history: History) -> Audit | None:
+    """What the run's audit found, as it is kept."""
+    key = run.tags.get("dagster/partition")
+    if not key:
+        return None
+    window = (DAILY if run.job_name == jobs.report_day.name else HOURLY).time_window_for_partition_key(key)
+    return kept_audit(history, from_ms=int(window.start.timestamp()) * 1000, to_ms=int(window.end.timestamp()) * 1000)
 
 
 audit_sensors: Final = [audit_on_mismatch, tell_of_errors]

@@ -1,4 +1,4 @@
-"""What tells of what happened.
+"""What tells of runs that failed.
 
 A message that was not taken is sent again at the next turn, so that it may come twice and never not at all.
 """
@@ -7,6 +7,7 @@ from typing import Final
 
 import dagster as dg
 
+from p33_pipeline.ended_runs import tell_each
 from p33_pipeline.ranges import iso
 from p33_pipeline.resources import P33
 from p33_pipeline.webhook import Message, post
@@ -14,19 +15,27 @@ from p33_pipeline.webhook import Message, post
 RUNNING: Final = dg.DefaultSensorStatus.RUNNING
 
 
-@dg.run_failure_sensor(name="tell_of_failed_runs", default_status=RUNNING,
-                       description="Sends every failed run to P33_WEBHOOK_URL.")
-def tell_of_failed_runs(context: dg.RunFailureSensorContext, p33: P33) -> None:
+@dg.sensor(name="tell_of_failed_runs", default_status=RUNNING,
+           description="Sends every failed run to P33_WEBHOOK_URL.")
+def tell_of_failed_runs(context: dg.SensorEvaluationContext, p33: P33) -> dg.SensorResult | dg.SkipReason:
     url = p33.settings()["P33_WEBHOOK_URL"]
-    if not url:
-        return
-    run, record = context.dagster_run, context.instance.get_run_record_by_id(context.dagster_run.run_id)
+
+    def tell(run: dg.DagsterRun, failure: dg.DagsterEvent) -> None:
+        if url:
+            post(url, _message(context.instance, run, failure))
+
+    return tell_each(context, dg.DagsterEventType.RUN_FAILURE, tell)
+
+
+def _message(instance: dg.DagsterInstance, run: dg.DagsterRun, failure: dg.DagsterEvent) -> Message:
+    record = instance.get_run_record_by_id(run.run_id)
     since = iso(int(record.create_timestamp.timestamp()) * 1000) if record else "now"
-    step = next(iter(context.get_step_failure_events()), None)
-    why = context.failure_event.message if step is None else _why(step)
+    steps = (entry.dagster_event for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE))
+    step = next((event for event in steps if event is not None), None)
+    why = (failure.message or "") if step is None else _why(step)
     part = f" of {run.tags['dagster/partition']}" if "dagster/partition" in run.tags else ""
     what, link = f"{run.job_name}{part} failed", f"run {run.run_id}"
-    post(url, Message(f"p33: {what} since {since}: {why} · {link}", what, since, why, link))
+    return Message(f"p33: {what} since {since}: {why} · {link}", what, since, why, link)
 
 
 def _why(step: dg.DagsterEvent) -> str:

@@ -50,42 +50,71 @@ def test_a_redis_that_is_away_fails_the_tick_and_keeps_the_cursor(p33):
         look(away, "5-0")
 
 
-def failed(p33: P33, instance: dg.DagsterInstance) -> dg.RunFailureSensorContext:
-    """A run that could not reach Redis, as the sensor is told of it."""
+def turn(sensor: dg.SensorDefinition, p33: P33, instance: dg.DagsterInstance, cursor: str | None):
+    """One turn of a sensor that tells of runs."""
+    return sensor(dg.build_sensor_context(instance=instance, cursor=cursor, resources={"p33": p33}))
+
+
+@pytest.fixture
+def cursors(p33, instance) -> dict[str, str]:
+    """Where both begin: what ended before is not told."""
+    return {sensor.name: turn(sensor, p33, instance, None).cursor for sensor in (tell_of_failed_runs, tell_of_errors)}
+
+
+def failed(p33: P33, instance: dg.DagsterInstance) -> str:
+    """A run with a setting that cannot be used; its id."""
     defs = build_defs(p33=P33(overrides=p33.overrides | {"P33_POLL_SEC": "soon"}))
-    result = defs.resolve_job_def("archive_now").execute_in_process(instance=instance, raise_on_error=False)
-    return dg.build_run_status_sensor_context(
-        sensor_name="tell_of_failed_runs", dagster_instance=instance, dagster_run=result.dagster_run,
-        dagster_event=result.get_run_failure_event(), resources={"p33": p33}).for_run_failure()
+    return defs.resolve_job_def("archive_now").execute_in_process(instance=instance, raise_on_error=False).run_id
 
 
-def test_a_failed_run_is_told_with_its_sentence(p33, instance, messages):
-    """What, since when, how much, and where to look."""
-    context = failed(p33, instance)
-    tell_of_failed_runs(context)
+def test_a_failed_run_is_told_with_its_sentence(p33, instance, messages, cursors):
+    """What, since when, how much, and where to look; once."""
+    run_id = failed(p33, instance)
+    told = turn(tell_of_failed_runs, p33, instance, cursors["tell_of_failed_runs"])
     message, = messages
     assert message["what"] == "archive_now failed" and "allowed is" in message["how_much"]
-    assert message["since"].startswith("20") and context.dagster_run.run_id in message["link"]
+    assert message["since"].startswith("20") and run_id in message["link"]
     assert all(message[part] in message["text"] for part in ("what", "since", "how_much", "link"))
+    assert isinstance(turn(tell_of_failed_runs, p33, instance, told.cursor), dg.SkipReason) and len(messages) == 1
 
 
-def test_a_message_that_is_not_taken_fails_the_tick_without_the_url(p33, instance, messages):
-    """Dagster tries again; the URL is a secret."""
-    context = failed(p33, instance)
+def test_a_message_that_is_not_taken_fails_the_tick_without_the_url(p33, instance, messages, cursors):
+    """The next turn sends it, however long the hook was away; the URL is a secret."""
+    runs = [failed(p33, instance) for _ in range(2)]
     Hook.status = 503
-    with pytest.raises(WebhookFailed) as refused:
-        tell_of_failed_runs(context)
-    assert "503" in str(refused.value) and SECRET not in str(refused.value)
-
-
-def test_an_error_is_told_once_however_often_it_is_audited(p33, instance, run, messages):
-    """Two audits of the same hour, the second in another run."""
     for _ in range(2):
-        result = run("audit_now", HOUR)
-        context = dg.build_run_status_sensor_context(
-            sensor_name="tell_of_errors", dagster_instance=instance, dagster_run=result.dagster_run,
-            dagster_event=result.get_run_success_event(), resources={"p33": p33})
-        tell_of_errors(context)
+        with pytest.raises(WebhookFailed) as refused:
+            turn(tell_of_failed_runs, p33, instance, cursors["tell_of_failed_runs"])
+        assert "503" in str(refused.value) and SECRET not in str(refused.value)
+    Hook.status = 200
+    turn(tell_of_failed_runs, p33, instance, cursors["tell_of_failed_runs"])
+    assert [run_id in message["link"] for run_id, message in zip(runs, messages, strict=True)] == [True, True]
+
+
+def test_the_daemons_own_turn_keeps_a_message_that_is_not_taken(p33, instance, messages, cursors):
+    """Through Dagster's machinery: a tick that fails leaves the cursor, whose run is told by the next."""
+    run_id = failed(p33, instance)
+    Hook.status = 503
+    before = dg.build_sensor_context(instance=instance, cursor=cursors["tell_of_failed_runs"], resources={"p33": p33})
+    with pytest.raises(WebhookFailed):
+        tell_of_failed_runs.evaluate_tick(before)
+    Hook.status = 200
+    tick = tell_of_failed_runs.evaluate_tick(dg.build_sensor_context(
+        instance=instance, cursor=before.cursor, resources={"p33": p33}))
+    assert int(tick.cursor) > int(cursors["tell_of_failed_runs"]) and run_id in messages[0]["link"]
+
+
+def test_an_error_is_told_once_however_often_it_is_audited(p33, instance, run, messages, cursors):
+    """Two audits of the same hour, the second in another run; a hook that was away in between loses nothing."""
+    cursor = cursors["tell_of_errors"]
+    assert run("audit_now", HOUR).success
+    Hook.status = 500
+    with pytest.raises(WebhookFailed):
+        turn(tell_of_errors, p33, instance, cursor)
+    Hook.status = 200
+    cursor = turn(tell_of_errors, p33, instance, cursor).cursor
+    assert run("audit_now", HOUR).success
+    turn(tell_of_errors, p33, instance, cursor)
     told = [message["what"] for message in messages]
     assert told.count("bypass on BTCUSDT") == 1 and len(set(told)) == len(told)
 
