@@ -2,7 +2,7 @@
 
 Symbol filters (hourly, and when a plan names a symbol that is not in them), orders whose fate is open, the
 switches for the page, a log line for each verdict, old records and old orders. A failure here is tried again at the
-next turn; verdicts go on meanwhile.
+next turn; verdicts go on meanwhile. What was last done in the future, by a clock that was wrong, is due (T13).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ UNKNOWN_SYMBOL_APART_MS = 60_000
 KEEP_RECORDS_MS = 14 * 86_400_000
 TRIM_EVERY_MS = 600_000
 HALTS_EVERY_MS = 2_000
+DURABLE_EVERY_MS = 60_000
 KEEP_ORDERS_MS = 14 * 86_400_000
 FORGET_EVERY_MS = 3_600_000
 CLOCKS_APART_MS = 3_600_000
@@ -50,7 +51,7 @@ class Clerk:
         """One turn over everything that is due."""
         now_ms = self.clock.now_ms()
         self._halts(now_ms)
-        if self.memory.durable is None or now_ms - self._durable_checked_ms > 60_000:
+        if self.memory.durable is None or not 0 <= now_ms - self._durable_checked_ms < DURABLE_EVERY_MS:
             self.memory.durable, self._durable_checked_ms = is_durable(self.positions.redis), now_ms
         self._filters(now_ms)
         self.fates.step()
@@ -76,7 +77,7 @@ class Clerk:
         memory = self.memory
         if memory.filters is None and (stored := self.positions.filters()):
             memory.filters_read_ms, memory.filters = stored
-        if now_ms - self._filters_tried_ms < FILTERS_RETRY_MS or not self._filters_due(now_ms):
+        if 0 <= now_ms - self._filters_tried_ms < FILTERS_RETRY_MS or not self._filters_due(now_ms):
             return
         self._filters_tried_ms = now_ms
         try:
@@ -89,7 +90,7 @@ class Clerk:
 
     def _filters_due(self, now_ms: int) -> bool:
         memory = self.memory
-        if memory.filters is None:
+        if memory.filters is None or memory.filters_read_ms > now_ms:
             return True
         age_ms, listed = now_ms - memory.filters_read_ms, memory.filters.keys()
         if age_ms < UNKNOWN_SYMBOL_APART_MS:
@@ -110,7 +111,7 @@ class Clerk:
 
     def _trim(self, now_ms: int) -> None:
         """Records older than a fortnight go, an approximate cut at a time, so that memory stays bounded."""
-        if now_ms - self._trimmed_ms < TRIM_EVERY_MS:
+        if 0 <= now_ms - self._trimmed_ms < TRIM_EVERY_MS:
             return
         self._trimmed_ms = now_ms
         for stream in keys.RECORD_STREAMS:

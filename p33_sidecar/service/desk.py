@@ -77,7 +77,8 @@ class Desk:
     def _next_entries(self, block_ms: int) -> list[Entry]:
         if not self._pending_read and (pending := self._pending_entries()):
             return pending
-        if self.clock.now_ms() - self._claimed_ms >= CLAIM_EVERY_MS and (claimed := self._claimed_entries()):
+        claimed_ago_ms = self.clock.now_ms() - self._claimed_ms
+        if not 0 <= claimed_ago_ms < CLAIM_EVERY_MS and (claimed := self._claimed_entries()):
             return claimed
         block_ms = min(block_ms, WAITING_BLOCK_MS) if self.waiting.jobs else block_ms
         return self.store.new_plans(count=BATCH, block_ms=block_ms or None)
@@ -153,7 +154,7 @@ class Desk:
             facts, decision = Facts(now_ms, job.plan, None, None, None, Context()), self._failed(job, error)
         else:
             decision = self._decision(job, facts)
-        if self.waiting.take_in(job, facts, decision):
+        if self.waiting.take_in(job, facts, decision, mono_ms=self._mono_ms()):
             return None
         stamp = Stamp(memory.venue, now_ms, now_ms + memory.policy.permit_ttl_ms, self.new_nonce())
         origin = Origin(job.entry_id, job.published_ms, job.read_ms, memory.instance, __version__)
@@ -241,11 +242,14 @@ class Desk:
 
     def _due(self) -> list[Job]:
         """Waiting plans to be decided now; whether a result is booked, only the store knows."""
-        due = self.waiting.due(self.clock.now_ms())
+        due = self.waiting.due(self._mono_ms())
         for job in due:
             if job.waited_for == BOOKING:
                 job.state = self.store.read_state(job.plan.symbol, job.plan.plan_id).state
         return due
+
+    def _mono_ms(self) -> int:
+        return self.clock.mono_ns() // 1_000_000
 
 
 def _gap(memory: Memory) -> str:

@@ -35,6 +35,7 @@ class Fates:
     def __init__(self, exchange: Exchange, store: BookStore, memory: Memory, clock: ServerClock, hooks: Hooks) -> None:
         self.exchange, self.store, self.memory, self.clock, self.hooks = exchange, store, memory, clock, hooks
         self._due: dict[str, tuple[int, int]] = {}
+        """Order -> (when it is asked for again, by the machine's own clock; the pause after that)."""
         self._missed: set[str] = set()
         self._relisted_ms = 0
 
@@ -48,10 +49,11 @@ class Fates:
         if len(orders) < self.memory.unsettled and not 0 <= now_ms - self._relisted_ms < RELIST_EVERY_MS:
             self._relisted_ms = now_ms
             self.memory.reread_books.set()
-        waiting = sorted((due_ms, field) for field, (due_ms, _) in self._due.items() if due_ms <= now_ms)
+        mono_ms = self.clock.mono_ns() // 1_000_000
+        waiting = sorted((due_ms, field) for field, (due_ms, _) in self._due.items() if due_ms <= mono_ms)
         for _, field in waiting[:MOST_A_TURN]:
             pause_ms = self._due[field][1]
-            self._due[field] = (now_ms + pause_ms, min(pause_ms * 2, LONGEST_PAUSE_MS))
+            self._due[field] = (mono_ms + pause_ms, min(pause_ms * 2, LONGEST_PAUSE_MS))
             self._ask(orders[field], now_ms)
 
     def _ask(self, order: Unsettled, now_ms: int) -> None:

@@ -2,7 +2,8 @@
 
 There are two causes: a snapshot that one refresh can renew, shared by all who wait for it, and a result that is
 just being booked. Each cause is waited for once, with a deadline; then the plan is decided whatever happened.
-No clock, no store here: times are parameters, and who waits is read again by the desk.
+No clock, no store here: times are parameters, and who waits is read again by the desk. A wait is measured by the
+machine's own clock: the server's may be set back meanwhile (T13).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Job(msgspec.Struct):
     state: State | None = None
     attempts: int = 0
     waited_for: str = ""
-    wake_ms: int = 0
+    wake_mono_ms: int = 0
     """While it waits: when it is decided whatever happened."""
     poll_seen: int = 0
 
@@ -42,13 +43,13 @@ class Waiting:
         self.memory, self.refresh_budget_ms = memory, refresh_budget_ms
         self.jobs: list[Job] = []
 
-    def take_in(self, job: Job, facts: Facts, decision: Decision) -> bool:
+    def take_in(self, job: Job, facts: Facts, decision: Decision, *, mono_ms: int) -> bool:
         """Keep the plan if a moment's wait can change its verdict; False: decide it now."""
         cause, patience_ms = self._worth_waiting(facts, decision)
-        if not cause or (job.waited_for == cause and facts.now_ms >= job.wake_ms):
+        if not cause or (job.waited_for == cause and mono_ms >= job.wake_mono_ms):
             return False
         if job.waited_for != cause:
-            job.waited_for, job.wake_ms = cause, facts.now_ms + patience_ms
+            job.waited_for, job.wake_mono_ms = cause, mono_ms + patience_ms
         job.poll_seen = self._last_poll()
         if cause == REFRESH:
             job.state = None
@@ -56,11 +57,11 @@ class Waiting:
         self.jobs.append(job)
         return True
 
-    def due(self, now_ms: int) -> list[Job]:
+    def due(self, mono_ms: int) -> list[Job]:
         """Those whose cause may have gone or whose time is up; they wait no more, unless taken in again."""
         poll = self._last_poll()
         due = [job for job in self.jobs
-               if job.waited_for == BOOKING or job.poll_seen != poll or now_ms >= job.wake_ms]
+               if job.waited_for == BOOKING or job.poll_seen != poll or mono_ms >= job.wake_mono_ms]
         if due:
             self.jobs = [job for job in self.jobs if job not in due]
         return due

@@ -1,0 +1,105 @@
+"""A server's clock that was wrong for a while (timeline T13): what is due is not put off until that time comes again.
+
+Every schedule of the loops, set while the clock was an hour ahead and looked at when it is right; and a plan that waits
+while the clock is set back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from p33_sidecar.core.model import Policy
+from p33_sidecar.errors import ExchangeUnavailable
+from p33_sidecar.store.connect import server_ms
+from tests.service.keeping import Keeping
+from tests.service.world import BTC, PLANS, World
+
+HOUR_MS = 3_600_000
+DEADLINE_S = 60
+
+
+@pytest.fixture
+def keeping(redis_url: str) -> Iterator[Keeping]:
+    built = Keeping(redis_url)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def hasty(redis_url: str) -> Iterator[World]:
+    """Any snapshot is stale to it, and a refresh is waited for for 50 ms."""
+    built = World(redis_url, policy=Policy(stale_threshold_ms=1, cooldown_ms=0, poll_ms=500), refresh_budget_ms=50)
+    yield built.open_books()
+    built.close()
+
+
+def an_hour_ahead(keeping: Keeping) -> None:
+    """The clerk's turn while the clock is wrong; then it is right again, and a second goes by."""
+    keeping.clock.ms += HOUR_MS
+    keeping.look_up()
+    keeping.clock.ms -= HOUR_MS
+    keeping.clock.pass_ms(1_000)
+
+
+def test_t13_an_order_asked_for_by_a_wrong_clock_is_asked_for_again(keeping: Keeping) -> None:
+    """Not found while the clock was ahead: a second later it is asked for again, and its fill is booked."""
+    keeping.opened("0.038").result("0", status="NEW")
+    keeping.book()
+    an_hour_ahead(keeping)
+    keeping.ended("0.028")
+    keeping.look_up()
+    assert (keeping.amt(), keeping.line().unsettled) == ("0.01", 0)
+
+
+def test_t13_lot_rules_that_failed_by_a_wrong_clock_are_read_again(
+        keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first reading fails while the clock is ahead; five seconds later they are there."""
+    def fails() -> None:
+        raise ExchangeUnavailable("timeout")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keeping.exchange, "filters", fails)
+        an_hour_ahead(keeping)
+    keeping.clock.pass_ms(5_000)
+    keeping.look_up()
+    assert keeping.memory.filters and "BTCUSDT" in keeping.memory.filters
+
+
+def test_t13_lot_rules_read_by_a_wrong_clock_are_not_believed_for_longer(keeping: Keeping) -> None:
+    """Read while the clock was ahead, they are read again when it is right: the symbol is halted there meanwhile."""
+    an_hour_ahead(keeping)
+    keeping.exchange.lot_rules["BTCUSDT"] = msgspec.structs.replace(BTC, status="SETTLING", min_qty=Decimal(1))
+    keeping.clock.pass_ms(5_000)
+    keeping.look_up()
+    assert keeping.memory.filters["BTCUSDT"].status == "SETTLING"
+
+
+def test_t13_what_a_dead_consumer_left_is_claimed_after_a_wrong_clock(ready: World) -> None:
+    """Looked for while the clock was ahead, and again when it is right: the entry gets its verdict."""
+    ready.clock.sync(server_ms(ready.redis) + HOUR_MS)
+    ready.decide()
+    ready.clock.sync(server_ms(ready.redis))
+    plan_id = ready.publish()
+    ((_, ((entry_id, _),)),) = ready.redis.xreadgroup("p33", "dead", {PLANS: ">"})
+    ready.redis.xclaim(PLANS, "p33", "dead", 0, [entry_id], idle=60_000)
+    ready.decide()
+    assert ready.verdict(plan_id) != "NONE"
+
+
+def test_t13_a_plan_that_waits_while_the_clock_is_set_back_gets_its_verdict(hasty: World) -> None:
+    """A stale snapshot, no refresh, and an hour less on the clock: the wait is over when its time went by."""
+    hasty.exchange.failure = "timeout"
+    hasty.decide()
+    plan_id = hasty.publish()
+    hasty.desk.step(block_ms=1)
+    assert hasty.desk.waiting.jobs and hasty.verdict(plan_id) == "NONE"
+    hasty.clock.sync(server_ms(hasty.redis) - HOUR_MS)
+    deadline_s = time.monotonic() + DEADLINE_S
+    while hasty.verdict(plan_id) == "NONE" and time.monotonic() < deadline_s:
+        hasty.desk.step(block_ms=1)
+    assert hasty.verdict(plan_id) == "stale_exchange_state"
