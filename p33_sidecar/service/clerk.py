@@ -56,8 +56,9 @@ class Clerk:
         self._filters(now_ms)
         self.fates.step()
         self._tell_verdicts()
-        self._trim(now_ms)
-        self._forget(now_ms)
+        if sure_ms := self.memory.confirmed_ms(now_ms=now_ms, mono_ns=self.clock.mono_ns()):
+            self._trim(sure_ms)
+            self._forget(sure_ms)
 
     def _halts(self, now_ms: int) -> None:
         """For the page: the global switch at every turn; those of hundreds of symbols, and what the pipeline and the

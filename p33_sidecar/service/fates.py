@@ -72,7 +72,7 @@ class Fates:
     def _not_found(self, order: Unsettled, now_ms: int) -> None:
         """Perhaps not visible yet; after a minute it is said, and a person may have to settle it."""
         nothing: OrderState | None = None
-        if now_ms - order.since_ms > FORGOTTEN_AFTER_MS:
+        if self.memory.confirmed_ms(now_ms=now_ms, mono_ns=self.clock.mono_ns()) - order.since_ms > FORGOTTEN_AFTER_MS:
             self.memory.fates.append((order, nothing))
         elif now_ms - order.since_ms > MISSED_AFTER_MS and order.field() not in self._missed:
             self._missed.add(order.field())

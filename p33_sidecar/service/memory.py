@@ -37,13 +37,14 @@ class KeptBook(msgspec.Struct, frozen=True, gc=False):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """How a poll went. `outcome` is `ok` or the kind of failure."""
+    """How a poll went. `outcome` is `ok` or the kind of failure; `offset_ms` the exchange's clock less ours by then."""
 
     outcome: str
     requested_ms: int
     received_ms: int
     requested_mono_ns: int
     detail: str = ""
+    offset_ms: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -210,6 +211,18 @@ class Memory:
             ("exchange_banned", self.ban_until_ms > now_ms),
         ]
         return [name for name, holds in reasons if holds]
+
+    def confirmed_ms(self, *, now_ms: int, mono_ns: int) -> int:
+        """The time, as far as the exchange has confirmed it by taking our last poll's timestamp; 0 before the first.
+
+        What cannot be undone (an order forgotten, a record trimmed) goes by this and not by a server's clock alone,
+        which may be a month ahead for a minute. Where no exchange can be asked, there is nobody to confirm it.
+        """
+        poll = self.last_good_poll
+        if poll is None:
+            return 0 if self.configured else now_ms
+        since_ms = (mono_ns - poll.requested_mono_ns) // 1_000_000
+        return min(now_ms, poll.requested_ms + poll.offset_ms + since_ms)
 
     def exchange_fresh(self, *, now_ms: int, mono_ns: int) -> bool:
         poll = self.last_good_poll

@@ -118,7 +118,8 @@ class Poller:
     def _keep(self, reply: PositionsReply) -> None:
         """As old as the start of the very request that brought it: a refused first try does not count."""
         memory, received_ms = self.memory, self.clock.now_ms()
-        poll = Poll("ok", reply.requested_ms, received_ms, reply.requested_mono_ns)
+        poll = Poll("ok", reply.requested_ms, received_ms, reply.requested_mono_ns,
+                    offset_ms=self.exchange.server_offset_ms())
         sifted = sift(reply.positions, self._versions)
         self._say_behind(sifted.behind)
         memory.positions = {symbol: position.amt for symbol, position in sifted.current.items()}

@@ -15,11 +15,13 @@ import pytest
 
 from p33_sidecar.core.model import Policy
 from p33_sidecar.errors import ExchangeUnavailable
+from p33_sidecar.rehearsal.exchange import SimExchange
 from p33_sidecar.store.connect import server_ms
 from tests.service.keeping import Keeping
+from tests.service.over_http import closed, served
 from tests.service.world import BTC, PLANS, World
 
-HOUR_MS = 3_600_000
+HOUR_MS, MONTH_MS = 3_600_000, 30 * 86_400_000
 DEADLINE_S = 60
 
 
@@ -103,3 +105,45 @@ def test_t13_a_plan_that_waits_while_the_clock_is_set_back_gets_its_verdict(hast
     while hasty.verdict(plan_id) == "NONE" and time.monotonic() < deadline_s:
         hasty.desk.step(block_ms=1)
     assert hasty.verdict(plan_id) == "stale_exchange_state"
+
+
+def test_t13_a_clock_a_month_ahead_forgets_no_order(keeping: Keeping) -> None:
+    """What is done for good goes by the exchange's time: an order of today stays known, and a new one is not late."""
+    keeping.opened("0.038").result("0.010", order_id="1")
+    keeping.book()
+    keeping.clock.ms += MONTH_MS
+    keeping.look_up()
+    keeping.clock.ms -= MONTH_MS
+    keeping.result("0.010", order_id="1")
+    keeping.result("0.008", order_id="2", plan_id="p2", timestamp=str(keeping.clock.ms // 1000))
+    keeping.book()
+    assert keeping.amt() == "0.02" and [entry["cause"] for entry in keeping.journal()] == ["opening", "fill", "fill"]
+
+
+def test_t13_a_clock_a_month_ahead_is_no_reason_to_give_an_order_up(keeping: Keeping) -> None:
+    """The exchange does not find it yet. Three days later it would be over; by a wrong clock it is not."""
+    keeping.opened("0.038").result("0", status="NEW")
+    keeping.book()
+    keeping.clock.ms += MONTH_MS
+    keeping.look_up()
+    keeping.clock.ms -= MONTH_MS
+    assert keeping.line().unsettled == 1
+
+
+def test_t13_the_exchanges_time_is_what_it_took_for_a_request(redis_url: str, sim: SimExchange) -> None:
+    """A clock that is a month ahead at a poll is refused, measured, and known to be; also later, without a poll."""
+    world = served(redis_url, sim)
+    sim.set_clock_offset(-MONTH_MS)
+    world.poll()
+    now_ms, later_ns = world.clock.now_ms(), world.clock.mono_ns() + 5_000_000_000
+    sure_ms = world.memory.confirmed_ms(now_ms=now_ms + MONTH_MS, mono_ns=later_ns)
+    assert abs(sure_ms - (sim.now_ms() + 5_000)) < HOUR_MS
+    assert world.memory.confirmed_ms(now_ms=now_ms - 2 * MONTH_MS, mono_ns=later_ns) == now_ms - 2 * MONTH_MS
+    closed(world)
+
+
+def test_before_the_first_good_poll_nothing_is_old(world: World) -> None:
+    """Nobody has confirmed the time; where nobody can be asked, the server's own has to do."""
+    assert world.memory.confirmed_ms(now_ms=MONTH_MS, mono_ns=0) == 0
+    world.memory.configured = False
+    assert world.memory.confirmed_ms(now_ms=MONTH_MS, mono_ns=0) == MONTH_MS
