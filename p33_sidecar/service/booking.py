@@ -191,7 +191,7 @@ class _Work:
         book, source = self.line.book, self.source
         after = Book(
             symbol=book.symbol, amt=booking.amt_after, rev=book.rev + 1, source=FILL,
-            last_order_id=booking.mark.order_id or booking.mark.client_id or report.names[0],
+            last_order_id=_in_line(booking.mark.order_id or booking.mark.client_id or report.names[0]),
             last_order_ms=source.seen_ms, updated_epoch=source.now_ms // 1000, opened_ms=book.opened_ms)
         self.line = msgspec.structs.replace(self.line, book=after)
         self.out.write_view = True
@@ -221,3 +221,8 @@ class _Work:
                 mark.client_id))
         unsettled = self.line.unsettled + len(still_open) - len(was_open)
         self.line = msgspec.structs.replace(self.line, unsettled=max(unsettled, 0))
+
+
+def _in_line(name: str) -> str:
+    """An order's name as the book's line can hold it: what a producer sends as an id may carry our separators."""
+    return name if name.isprintable() else "".join(c if c.isprintable() else "?" for c in name)

@@ -168,3 +168,12 @@ def test_verdicts_of_a_wrecked_symbol_and_of_another(redis_url: str, name: str) 
     world.memory.reread_books.set()
     assert world.ask_settled() == "ALLOW 0.027"
     world.close()
+
+
+def test_an_order_id_with_our_separator_in_it_wrecks_no_book(opened: Keeping) -> None:
+    """A producer's odd id, told twice: the fill is booked once, and the next start reads the book that was written."""
+    for _ in range(2):
+        opened.result("0.004", order_id="12\x1f34")
+    second = opened.book().again().book()
+    assert (second.amt(), second.line().tampered, second.ledger()["last_order_id"]) == ("0.034", "", "12?34")
+    second.close()
