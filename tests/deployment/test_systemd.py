@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from p33_sidecar.apply.workers import WORKERS
+from p33_sidecar.service.http import MOST_CONNECTIONS
 from tests.tools import needed
 
 UNITS = Path(__file__).resolve().parents[2] / "deployment" / "systemd"
 MOST_EXPOSED = {"quantum-position-state-brain": "1.2", "quantum-apply-layer": "1.2", "quantum-p33-canary": "1.2",
                 "quantum-p33-dagster-daemon": "1.2", "quantum-p33-dagster-webserver": "1.2"}
+FILES_A_WORKER = 4
+"""Its store, its gate's line and, now and then, the gate's pool; the exchange."""
 
 
 def analyze(*words: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +63,14 @@ def test_no_secret_is_passed_by_environment(unit):
     text = unit.read_text(encoding="utf-8")
     assert "LoadCredential=" in text
     assert not re.search(r"^Environment=.*(KEY|SECRET|PASSWORD)", text, re.MULTILINE)
+
+
+def test_the_apply_layer_may_have_a_thread_for_each_symbol_that_waits():
+    """A day on which everything closes: the unit stops no worker, nor the few threads and files beside."""
+    unit = (UNITS / "quantum-apply-layer.service").read_text(encoding="utf-8")
+    tasks, files = (int(re.search(rf"^{name}=(\d+)$", unit, re.MULTILINE)[1]) for name in ("TasksMax", "LimitNOFILE"))
+    assert tasks >= WORKERS + MOST_CONNECTIONS + 16
+    assert files >= WORKERS * FILES_A_WORKER + MOST_CONNECTIONS + 64
 
 
 def test_exposure_report_can_be_read():
