@@ -1,6 +1,7 @@
 """`p33-audit`: archives what is new, audits a range, writes the mismatch report, prints what was found.
 
-Exit codes: 0 nothing found, 1 something found, 2 it could not be done: one line on stderr says why and what to do.
+Exit codes: 0 nothing found, 1 something found, 2 it could not be done or there was nothing to judge: one line on stderr
+says why and what to do.
 """
 
 from __future__ import annotations
@@ -13,41 +14,44 @@ import time
 import msgspec
 
 from p33_pipeline.auditing import audit_range, report_of
+from p33_pipeline.errors import NothingToJudge
+from p33_pipeline.outermost import outermost
 from p33_pipeline.ranges import add_range, iso, range_of
 from p33_pipeline.registry import notes_of
 from p33_pipeline.render.page import amount, span, usdt
 from p33_pipeline.report.output import as_json, write
 from p33_pipeline.report.report import Report
 from p33_pipeline.running import archive_now, history_of, note_audited
-from p33_sidecar.errors import P33Error
 from p33_sidecar.settings import load
 
-NOTHING, SOMETHING, COULD_NOT = 0, 1, 2
+NOTHING, SOMETHING = 0, 1
 SHOWN = 20
 
 
 def main() -> int:
     """The command. Returns the exit code."""
     options = _parser().parse_args()
-    try:
-        settings = load(os.environ)
-        from_ms, to_ms = range_of(options, now_ms=time.time_ns() // 1_000_000)
-        if options.archive:
-            archive_now(settings)
-        history = history_of(settings)
-        found = audit_range(history, from_ms=from_ms, to_ms=to_ms, policy=settings.policy,
-                            exact=options.exact)
-        if options.archive:
-            note_audited(settings, found.until_ms)
-        report = report_of(history, found, policy=settings.policy, notes=notes_of(settings))
-        places = write(report, history)
-    except (P33Error, ValueError) as error:
-        print(f"p33-audit: {error}", file=sys.stderr)
-        return COULD_NOT
+    return outermost("p33-audit", lambda: _audit(options))
+
+
+def _audit(options: argparse.Namespace) -> int:
+    settings = load(os.environ)
+    from_ms, to_ms = range_of(options, now_ms=time.time_ns() // 1_000_000)
+    if options.archive:
+        archive_now(settings)
+    history = history_of(settings)
+    found = audit_range(history, from_ms=from_ms, to_ms=to_ms, policy=settings.policy, exact=options.exact)
+    if options.archive:
+        note_audited(settings, found.until_ms)
+    report = report_of(history, found, policy=settings.policy, notes=notes_of(settings))
+    places = write(report, history)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(as_json(report, places=places)), indent=2).decode())
     else:
         print(summary(report, html=places["html"]))
+    if not found.judged:
+        raise NothingToJudge(f"the archive at {history.place} has no poll of this range and ends at "
+                             f"{iso(found.until_ms)}: see that P33_HISTORY_URL and the range are right")
     return NOTHING if found.clean else SOMETHING
 
 

@@ -17,36 +17,44 @@ from p33_pipeline.audit.findings import Audit, Break
 from p33_pipeline.auditing import AUDITS
 from p33_pipeline.errors import HistoryUnreadable
 from p33_pipeline.history import History
+from p33_pipeline.outermost import outermost
 from p33_pipeline.ranges import iso
 from p33_pipeline.registry import registry_of
 from p33_pipeline.render.page import amount, span, usdt
 from p33_pipeline.report.report import STATES, Note
 from p33_pipeline.running import history_of
-from p33_sidecar.errors import P33Error
 from p33_sidecar.settings import load
 
-DONE, NONE, COULD_NOT = 0, 1, 2
+DONE, NONE = 0, 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns the exit code."""
     options = _parser().parse_args(arguments)
+    return outermost("p33 breaks", lambda: _act(options))
+
+
+def _act(options: argparse.Namespace) -> int:
+    settings = load(os.environ)
+    history, registry = history_of(settings), registry_of(settings)
+    found = known_breaks(history)
+    if options.act == "list":
+        return _list(found, registry.notes(), options)
+    if options.break_id not in found:
+        print(f"p33 breaks: no audit found a break {options.break_id}; `p33 breaks list` shows them", file=sys.stderr)
+        return NONE
+    if options.act == "annotate":
+        registry.annotate(options.break_id, by=_person(), state=options.state, owner=options.owner,
+                          comment=options.comment)
+    return _show(found[options.break_id], registry.history(options.break_id), options)
+
+
+def _person() -> str:
+    """Who is at the keyboard; in a container often somebody without a name."""
     try:
-        settings = load(os.environ)
-        history, registry = history_of(settings), registry_of(settings)
-        if options.act == "list":
-            return _list(known_breaks(history), registry.notes(), options)
-        if options.break_id not in known_breaks(history):
-            print(f"p33 breaks: no audit found a break {options.break_id}; `p33 breaks list` shows them",
-                  file=sys.stderr)
-            return NONE
-        if options.act == "annotate":
-            registry.annotate(options.break_id, by=getpass.getuser(), state=options.state, owner=options.owner,
-                              comment=options.comment)
-        return _show(known_breaks(history)[options.break_id], registry.history(options.break_id), options)
-    except (P33Error, ValueError) as error:
-        print(f"p33 breaks: {error}", file=sys.stderr)
-        return COULD_NOT
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid{os.getuid()}"
 
 
 def known_breaks(history: History) -> dict[str, Break]:

@@ -56,7 +56,7 @@ def _told(found: Break) -> tuple[str, str]:
 
 CONCLUSIONS: Final = (
     Conclusion("archive_reaches_into_the_range", "There is something to judge.",
-               lambda a: [] if a.until_ms > a.from_ms else [(utc(a.from_ms), f"the archive ends at {utc(a.until_ms)}")],
+               lambda a: [] if a.judged else [(utc(a.from_ms), f"no poll; the archive ends at {utc(a.until_ms)}")],
                ERROR, blocking=True),
     Conclusion("gate_was_not_bypassed", "Every executed order had an ALLOW.", _flow("bypass"), ERROR),
     Conclusion("nothing_over_executed", "No order closed more than its permit said.", _flow("over_execution"), ERROR),

@@ -4,6 +4,7 @@
     └── PipelineError
         ├── HistoryUnreadable   a file of the archive cannot be used: damaged, foreign, of an unknown version
         ├── HistoryUnavailable  the place of the archive does not answer, or is held by somebody else
+        ├── NothingToJudge      the archive has nothing of what was asked for
         └── SourceUnavailable   Redis or the exchange gave no answer: nothing was lost, run again
 
 No message carries a secret: a URL is quoted without its login.
@@ -24,6 +25,10 @@ class HistoryUnreadable(PipelineError):
 
 class HistoryUnavailable(PipelineError):
     """The archive's place cannot be reached, written, or had for oneself."""
+
+
+class NothingToJudge(PipelineError):
+    """The archive has nothing of the range: a clean report on it would be a lie."""
 
 
 class SourceUnavailable(PipelineError):

@@ -9,6 +9,7 @@ from typing import Final
 
 UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _LENGTH: Final = re.compile(r"(\d{1,6})([smhdw])\Z", re.ASCII)
+LATEST_YEAR: Final = 2200
 DEFAULT_LAST: Final = "24h"
 
 
@@ -30,6 +31,8 @@ def range_of(options: argparse.Namespace, *, now_ms: int) -> tuple[int, int]:
         from_ms = to_ms - (options.last_ms or length(DEFAULT_LAST))
     if from_ms >= to_ms:
         raise ValueError("--from is not before --to")
+    if from_ms < 0:
+        raise ValueError("--last reaches back to before 1970")
     return from_ms, to_ms
 
 
@@ -40,6 +43,8 @@ def moment(text: str) -> int:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 time, as 2026-11-21T06:00:00Z is") from None
     time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    if not 1970 <= time.year < LATEST_YEAR:
+        raise argparse.ArgumentTypeError(f"{text!r} lies before 1970 or after {LATEST_YEAR - 1}")
     since = time - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
 

@@ -36,7 +36,7 @@ class RegistryUnavailable(PipelineError):
 class Registry:
     """The annotations at one database."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         with _errors():
             self._engine = sa.create_engine(url)
             _METADATA.create_all(self._engine)
@@ -82,7 +82,7 @@ def registry_of(settings: Settings) -> Registry:
             raise RegistryUnavailable("an object store holds no database: set P33_REGISTRY_URL")
         with _errors():
             Path(place.root).mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{Path(place.root) / FILE}"
+        return Registry(sa.URL.create("sqlite", database=str(Path(place.root) / FILE)))
     return Registry(url)
 
 

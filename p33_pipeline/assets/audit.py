@@ -54,8 +54,8 @@ def _audited(context: dg.AssetExecutionContext, config: AuditConfig, p33: P33) -
 
 
 def _sentence(found: Audit) -> str:
-    if found.until_ms <= found.from_ms:
-        return "The archive does not reach into this partition: nothing was judged."
+    if not found.judged:
+        return "The archive has no poll of this partition: nothing was judged."
     if found.clean:
         return f"Nothing found in {_verdicts(found)}."
     return (f"{counted(len(found.breaks), 'break')}, {counted(len(found.flow), 'flow finding')}, "

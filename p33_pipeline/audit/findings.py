@@ -88,6 +88,12 @@ class Audit(msgspec.Struct, frozen=True):
     def clean(self) -> bool:
         return not (self.breaks or self.flow or self.sources)
 
+    @property
+    def judged(self) -> bool:
+        """Whether there was anything to judge. A range without a poll is one that the archive does not reach into, or
+        one from before its first; where polls are missing that is a finding."""
+        return self.until_ms > self.from_ms and bool(not self.clean or self.counts.get("polls"))
+
 
 def break_id(symbol: str, opened_ms: int) -> str:
     """The same break has the same id in every audit that sees it: where and when it was seen first."""

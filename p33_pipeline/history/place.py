@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pyarrow import fs
 
@@ -75,12 +75,13 @@ class Place:
         yield
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, *, missing: bool = False) -> Iterator[None]:
+        """What the place says instead of doing it. `missing`: also that something is not there, to a writer."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not missing:
+                raise
             raise HistoryUnavailable(
                 f"the history at {self.shown} cannot be used: {str(error)[:200]}. Nothing was lost; "
                 "see that P33_HISTORY_URL is right and can be written, and run again") from error
@@ -94,20 +95,24 @@ class Folder(Place):
 
     def write(self, path: str, data: bytes) -> None:
         final = Path(self.full(path))
-        with self._errors():
+        hidden = final.parent / f".tmp-{os.getpid()}-{final.name}"
+        with self._errors(missing=True):
             final.parent.mkdir(parents=True, exist_ok=True)
-            hidden = final.parent / f".tmp-{os.getpid()}-{final.name}"
-            with hidden.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            hidden.replace(final)
+            try:
+                with hidden.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                hidden.replace(final)
+            except OSError:
+                hidden.unlink(missing_ok=True)  # half a file would fill what is full already
+                raise
             self._sync(final.parent)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Hold the name for this process; whoever holds it is waited for. What a killed writer left is removed."""
-        with self._errors():
+        with self._errors(missing=True):
             Path(self.root).mkdir(parents=True, exist_ok=True)
             lock = (Path(self.root) / f".lock-{name}").open("a")
         with lock:
@@ -192,7 +197,10 @@ def place_at(url: str) -> Place:
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
     if parts.scheme == "file":
-        return Folder(parts.path)
+        if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+            raise HistoryUnavailable(f"P33_HISTORY_URL={url[:80]} names no folder: after file:// comes its whole path, "
+                                     "as in file:///var/lib/p33")
+        return Folder(unquote(parts.path))
     try:
         if not parts.hostname:
             raise ValueError("it names no bucket")

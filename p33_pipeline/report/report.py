@@ -71,8 +71,10 @@ class Report(msgspec.Struct, frozen=True):
         audit, facts = self.audit, self.facts
         verdicts = facts.allows + sum(count for _, count in facts.denials)
         judged = f"{counted(verdicts, 'verdict')}, {facts.allows:,} allowed"
-        if audit.until_ms <= audit.from_ms:
-            return "The archive does not reach into this range: nothing was judged."
+        if not audit.judged:
+            return "The archive has no poll of this range: nothing was judged."
+        if audit.until_ms < audit.to_ms:
+            judged += f"; the archive ends at {utc(audit.until_ms)}, nothing later was judged"
         if self.clean:
             return f"All three accounts agreed throughout, and every order took the gate's path ({judged})."
         parts = []

@@ -18,6 +18,7 @@ import msgspec
 
 from p33_pipeline.audit.scope import opened, reading
 from p33_pipeline.history import TABLES, History, place_at
+from p33_pipeline.outermost import outermost
 from p33_pipeline.ranges import add_range, iso, range_of
 from p33_pipeline.render.page import counted, money, span
 from p33_pipeline.review.choose import LEVEL
@@ -25,27 +26,25 @@ from p33_pipeline.review.output import as_json, write_page
 from p33_pipeline.review.review import Parameters, Review, review
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.quantity import parse, scaled
-from p33_sidecar.errors import P33Error
 from p33_sidecar.settings import load
 
 MARGIN_MS = 3_600_000
 """Snapshots and trades are read so far beyond the range: a verdict's truth needs a snapshot after it."""
-COULD_NOT = 2
 
 
 def main() -> int:
     """The command. Returns the exit code."""
     options = _parser().parse_args()
-    try:
-        settings = load(os.environ)
-        from_ms, to_ms = range_of(options, now_ms=time.time_ns() // 1_000_000)
-        history = History(place_at(settings["P33_HISTORY_URL"]))
-        found = review_range(history, from_ms=from_ms, to_ms=to_ms, fallback=settings.policy,
-                             parameters=_parameters(options))
-        html = write_page(found, history)
-    except (P33Error, ValueError) as error:
-        print(f"p33-review: {error}", file=sys.stderr)
-        return COULD_NOT
+    return outermost("p33-review", lambda: _review(options))
+
+
+def _review(options: argparse.Namespace) -> int:
+    settings = load(os.environ)
+    from_ms, to_ms = range_of(options, now_ms=time.time_ns() // 1_000_000)
+    history = History(place_at(settings["P33_HISTORY_URL"]))
+    found = review_range(history, from_ms=from_ms, to_ms=to_ms, fallback=settings.policy,
+                         parameters=_parameters(options))
+    html = write_page(found, history)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(as_json(found, html=html)), indent=2).decode())
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import date
 from decimal import Decimal
@@ -212,6 +214,18 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HistoryUnavailable, match="cannot be used"):
         put(History(place_at(str(tmp_path / "file"))), 0, 0)
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
+    """On a disk that is full half a file would take what is left."""
+    code = ("import resource; from p33_pipeline.history import place_at; "
+            "from p33_pipeline.errors import HistoryUnavailable\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            f"try: place_at({str(tmp_path)!r}).write('reports/big', bytes(5000))\n"
+            "except HistoryUnavailable as error: print(error)")
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120,
+                          cwd=Path(__file__).parents[2]).stdout
+    assert "Nothing was lost" in said and list((tmp_path / "reports").iterdir()) == []
 
 
 def test_a_file_of_an_older_version_is_read_with_nulls(history):

@@ -102,10 +102,17 @@ def test_a_day_the_archive_does_not_reach_makes_no_report(p33, instance, tmp_pat
     assert [e.asset_key.path for e in result.get_asset_materialization_events()] == [["day_audit"]]
 
 
+def test_a_day_from_before_the_first_poll_makes_no_report(archived, run):
+    """Nothing was judged there either: a backfill that begins too early says so."""
+    result = run("report_day", "2024-02-29")
+    assert not result.success and not checks(result)["archive_reaches_into_the_range"].passed
+    assert "nothing was judged" in metadata(result, "day_audit")["summary"]
+
+
 def test_several_days_in_one_backfill(defs, instance, archived):
     """Each partition its own run, as a backfill over a range makes them; the instance knows them all."""
     job = defs.resolve_job_def("audit_hour")
-    for hour in (hour_key(BEGIN_MS - 3_600_000), HOUR):
+    for hour in (hour_key(BEGIN_MS + 3_600_000), HOUR):
         assert job.execute_in_process(partition_key=hour, instance=instance).success
     assert HOUR in instance.get_materialized_partitions(dg.AssetKey("hour_audit"))
 
