@@ -7,9 +7,7 @@ columns while it is still near the processor.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -30,17 +28,16 @@ UNFIT = (pa.ArrowException, ValueError, OverflowError)
 
 def table_of(table: Table, entries: list[tuple[str, Fields]]) -> pa.Table:
     """The entries as rows, in their order."""
-    with _uncollected():
-        rows, problems = _decoded(table, entries)
-        try:
-            columns = _columns(table, rows)
-        except UNFIT:
-            for index, why in list(_unfit(table, rows)):
-                rows[index], problems[index] = _empty(table), why
-            columns = _columns(table, rows)
-        raws = [raw_of(table.name, fields) for _, fields in entries]
-        arrays = [*_ids(entries), *columns, pa.array(problems, TEXT), _texts(raws)]
-        return pa.Table.from_arrays(arrays, schema=table.schema)
+    rows, problems = _decoded(table, entries)
+    try:
+        columns = _columns(table, rows)
+    except UNFIT:
+        for index, why in list(_unfit(table, rows)):
+            rows[index], problems[index] = _empty(table), why
+        columns = _columns(table, rows)
+    raws = [raw_of(table.name, fields) for _, fields in entries]
+    arrays = [*_ids(entries), *columns, pa.array(problems, TEXT), _texts(raws)]
+    return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
 def _decoded(table: Table, entries: list[tuple[str, Fields]]) -> tuple[list[Row], list[str | None]]:
@@ -61,18 +58,6 @@ def _decoded(table: Table, entries: list[tuple[str, Fields]]) -> tuple[list[Row]
 def _empty(table: Table) -> Row:
     parts = PARTS.get(table.name, ())
     return (*(None,) * (len(table.columns) - sum(parts)), *((None,) * width for width in parts))
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without Python's cycle collector, which would go over the batch again and again and find no cycle."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 def _ids(entries: list[tuple[str, Fields]]) -> list[pa.Array]:

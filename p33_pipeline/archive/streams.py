@@ -10,6 +10,7 @@ server answers with the next.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ class StreamArchiver:
             if end is None:
                 return Archived(source.table.name, 0, 0, 0, id_text(mark.last))
             before, first_id = mark, ""
-            with ahead(self._files(source, mark.last, end.last)) as files:
+            with _uncollected(), ahead(self._files(source, mark.last, end.last)) as files:
                 for rows in files:
                     first_id = first_id or rows["id"][0].as_py()
                     mark = self._commit(source.table, mark, rows)
@@ -202,6 +203,20 @@ def _by_day(entries: list[Entry]) -> Iterator[list[Entry]]:
         return
     for _, group in groupby(entries, key=lambda entry: day_of(id_of(entry[0])[0])):
         yield list(group)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cycle collector: a pass makes no cycle, and the collector would look for one all the time, in
+    every entry and now and then in everything that the process holds.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 @contextmanager

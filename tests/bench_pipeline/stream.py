@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import redis
@@ -18,8 +19,15 @@ from p33_sidecar.rehearsal.server import EmbeddedServer
 PLANS, RESULTS = "quantum:apply.plan", "quantum:apply.result"
 
 
-def archive_rates(history: History, folder: Path, *, entries: int, rounds: int = 2) -> dict[str, tuple[float, float]]:
-    """By table: (entries/s archived, entries/s read and written bare), the best of the rounds, taken in turns."""
+class Rate(msgspec.Struct, frozen=True):
+    """Entries/s, and the processor time of one entry on all cores, ours and the server's; the best of the rounds."""
+
+    per_s: float
+    processor_us: float
+
+
+def archive_rates(history: History, folder: Path, *, entries: int, rounds: int = 2) -> dict[str, tuple[Rate, Rate]]:
+    """By table: how fast it is archived, and how fast it is read and written bare, taken in turns."""
     rates = {}
     with EmbeddedServer(tcp=True) as server:
         client = redis.Redis.from_url(server.url, decode_responses=True)
@@ -29,16 +37,29 @@ def archive_rates(history: History, folder: Path, *, entries: int, rounds: int =
             count = _fill(client, source.stream, history, source.table.name, entries)
             archived, bare = [], []
             for turn in range(rounds):
-                bare.append(_bare(client, source.stream, folder / f"bare-{source.table.name}-{turn}.parquet"))
+                begun = _now(client)
+                _bare(client, source.stream, folder / f"bare-{source.table.name}-{turn}.parquet")
+                bare.append(_now(client) - begun)
                 target = History(place_at(str(folder / f"archive-{source.table.name}-{turn}")))
-                begun = time.perf_counter()
+                begun = _now(client)
                 done = StreamArchiver(client, target, now_ms=lambda: 0).run(source)
-                archived.append(time.perf_counter() - begun)
+                archived.append(_now(client) - begun)
                 if done.entries != count or done.missing:
                     raise ValueError(f"{done.entries} of {count} entries archived, {done.missing} missing")
             client.delete(source.stream)
-            rates[source.table.name] = (count / min(archived), count / min(bare))
+            rates[source.table.name] = _rate(count, archived), _rate(count, bare)
     return rates
+
+
+def _now(client: redis.Redis) -> np.ndarray:
+    """Seconds: by the clock, and of processor time, this process' and the server's."""
+    server = client.info("cpu")
+    return np.array([time.perf_counter(), time.process_time() + server["used_cpu_user"] + server["used_cpu_sys"]])
+
+
+def _rate(count: int, turns: list[np.ndarray]) -> Rate:
+    wall, processor = np.min(turns, axis=0)
+    return Rate(count / wall, processor / count * 1e6)
 
 
 def _fill(client: redis.Redis, stream: str, history: History, table: str, entries: int) -> int:
@@ -69,9 +90,8 @@ def _fields(table: str, raw: str) -> dict[str, str]:
     return {"json": raw} if table == "decisions" else msgspec.json.decode(raw)
 
 
-def _bare(client: redis.Redis, stream: str, path: Path) -> float:
-    """Seconds for reading the stream and writing what was read."""
-    begun = time.perf_counter()
+def _bare(client: redis.Redis, stream: str, path: Path) -> None:
+    """Read the stream and write what was read."""
     after, writer = "-", None
     while read := client.xrange(stream, after, "+", count=READ_AT_ONCE):
         after = f"({read[-1][0]}"
@@ -83,4 +103,3 @@ def _bare(client: redis.Redis, stream: str, path: Path) -> float:
         writer.write_table(table, row_group_size=FILE_ROWS)
     if writer:
         writer.close()
-    return time.perf_counter() - begun
