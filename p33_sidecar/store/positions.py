@@ -52,9 +52,10 @@ class PositionStore:
             self.redis.xadd(keys.SNAPSHOTS, {"poll_id": poll_id, "json": record})
 
     def row_versions(self) -> dict[str, int]:
-        """symbol -> newest updateTime seen, from before a restart."""
+        """symbol -> newest updateTime seen, from before a restart. One that cannot be read is not known any more."""
         with store_errors():
-            return {symbol: int(ms) for symbol, ms in self.redis.hgetall(keys.ROW_VERSIONS).items()}
+            stored = self.redis.hgetall(keys.ROW_VERSIONS)
+        return {symbol: int(ms) for symbol, ms in stored.items() if ms.isdigit()}
 
     def snapshots(self) -> list[Snapshot]:
         """Every snapshot there is that can be read, from before a restart."""
@@ -81,13 +82,21 @@ class PositionStore:
             pipe.execute()
 
     def filters(self) -> tuple[int, dict[str, Filters]] | None:
-        """(when read, symbol -> filters) of the last good list; None if there never was one."""
+        """(when read, symbol -> filters) of the last good list; None if there never was one, or it cannot be read: then
+        the exchange is asked, and its list takes the place of whatever is there."""
         with store_errors():
-            stored = self.redis.hgetall(keys.FILTERS)
-        if not stored:
+            try:
+                stored = self.redis.hgetall(keys.FILTERS)
+            except redis.ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                return None
+        try:
+            read_ms = int(stored.pop("read_ms", 0))
+            found = {s: msgspec.json.decode(raw, type=Filters) for s, raw in stored.items()}
+        except ValueError:
             return None
-        read_ms = int(stored.pop("read_ms", 0))
-        return read_ms, {s: msgspec.json.decode(raw, type=Filters) for s, raw in stored.items()}
+        return (read_ms, found) if found else None
 
     # -- incidents --------------------------------------------------------------------------------------------
 

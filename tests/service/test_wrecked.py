@@ -8,7 +8,9 @@ from decimal import Decimal
 import pytest
 import redis
 
+from p33_sidecar.service.recall import recall
 from p33_sidecar.store import keys
+from p33_sidecar.store.positions import PositionStore
 from p33_sidecar.store.reading import Reading
 from p33_sidecar.store.settling import Person, Settler, SettlingRefused
 from tests.service.keeping import Keeping
@@ -176,4 +178,22 @@ def test_an_order_id_with_our_separator_in_it_wrecks_no_book(opened: Keeping) ->
         opened.result("0.004", order_id="12\x1f34")
     second = opened.book().again().book()
     assert (second.amt(), second.line().tampered, second.ledger()["last_order_id"]) == ("0.03", "", "12?34")
+    second.close()
+
+
+@pytest.mark.parametrize("wreck", [
+    lambda client: client.hset(keys.FILTERS, "BTCUSDT", "{"),
+    lambda client: client.hset(keys.FILTERS, "read_ms", "yesterday"),
+    lambda client: (client.delete(keys.FILTERS), client.rpush(keys.FILTERS, "what is this")),
+    lambda client: client.hset(keys.ROW_VERSIONS, "BTCUSDT", "new"),
+], ids=["a rule", "the time", "another type", "a row's version"])
+def test_a_start_on_spoilt_lot_rules_or_versions_asks_the_exchange(
+        ready: World, wreck: Callable[[redis.Redis], object]) -> None:
+    """A start is no time to end: what the exchange can say again is asked for, and replaces what was there."""
+    wreck(ready.redis)
+    second = World(ready.redis_url)
+    recall(second.link, second.memory, second.clock)
+    second.start_again()
+    assert PositionStore(second.redis).filters()[1]["BTCUSDT"] == second.exchange.lot_rules["BTCUSDT"]
+    assert second.memory.filters == second.exchange.lot_rules and second.memory.last_good_poll
     second.close()
