@@ -9,6 +9,7 @@ Facts: userTrades answers at most 7 days and 1,000 rows; its history reaches bac
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from datetime import date
 from itertools import groupby
@@ -29,8 +30,9 @@ WEEK_MS = 7 * 86_400_000
 REACH_MS = 89 * 86_400_000
 OVERLAP_MS = 600_000
 NOTE = "trades/high-water.json"
-NO_SUCH_SYMBOL = " -1121 "
-"""How the exchange refuses a symbol it does not list (documentation, error codes): it has no trades, and no say."""
+NO_SUCH_SYMBOL = re.compile(r" -1121 | -1100 .*parameter 'symbol'")
+"""How the exchange refuses a symbol that it does not list, or that can be none (documentation, error codes): it has no
+trades, and no say."""
 log = logging.getLogger("p33.archive")
 
 
@@ -70,7 +72,7 @@ class TradeArchiver:
                         f"the exchange told this address to stay away until {error.until_ms} (Unix ms), and every "
                         "program of the house does: nothing was lost; run again after it") from error
                 except ExchangeUnavailable as error:
-                    if NO_SUCH_SYMBOL in error.detail:
+                    if NO_SUCH_SYMBOL.search(error.detail):
                         log.info("trades.unknown_symbol", extra={"fields": {"symbol": symbol}})
                         continue
                     raise SourceUnavailable(

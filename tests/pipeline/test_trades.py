@@ -143,6 +143,19 @@ def test_a_symbol_that_the_exchange_does_not_know_stands_in_nobodys_way(sim, clo
     assert set(reaches(history)) == {"BTCUSDT"}
 
 
+def test_a_name_that_can_be_no_symbol_stands_in_nobodys_way(sim, clock, exchange, history):
+    """The exchange refuses its letters before it looks for it; other letters that it refuses are not passed over."""
+    move(sim, clock, ["0.1"])
+    clock.now_ms += 1000
+    archiver = TradeArchiver(exchange, history, now_ms=clock)
+    said = "Illegal characters found in parameter '{}'; legal range is '^[A-Z0-9-_.]{{1,20}}$'."
+    sim.fault("reject", "userTrades", code=-1100, msg=said.format("symbol"))
+    assert archiver.run(["AAA/usdt", "BTCUSDT"], since_ms=MIDNIGHT_MS) == 1
+    sim.fault("reject", "userTrades", code=-1100, msg=said.format("fromId"))
+    with pytest.raises(SourceUnavailable, match="-1100"):
+        archiver.run(["BTCUSDT"], since_ms=MIDNIGHT_MS)
+
+
 def test_a_note_that_cannot_be_read_is_named(clock, exchange, history):
     history.place.write(NOTE, b"{")
     with pytest.raises(HistoryUnreadable, match="delete it"):
