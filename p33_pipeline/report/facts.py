@@ -14,7 +14,9 @@ import msgspec
 
 from p33_pipeline.history.tables import MOVED
 
-HOUR_MS = 3_600_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+HOURS_MOST = 336
+"""A range of more hours is told by days, or by as many together as it takes: the pictures have so many pixels."""
 
 Point = tuple[int, Decimal]
 """From this moment on (ms) an account holds this amount."""
@@ -30,7 +32,8 @@ class Timeline(msgspec.Struct, frozen=True):
 
 
 class Hour(msgspec.Struct, frozen=True):
-    """One hour: verdicts, denials by reason, polls, and the longest time between two good ones."""
+    """An hour, or whole days of a long range: verdicts, denials by reason, polls, and the longest time between two good
+    ones."""
 
     begin_ms: int
     allows: int = 0
@@ -121,10 +124,11 @@ def _within(steps: Iterable[Any], from_ms: int, to_ms: int) -> tuple[Point, ...]
 
 
 def _hours(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int) -> tuple[Hour, ...]:
-    """Every hour that the range touches, empty ones too."""
+    """Every hour that the range touches, empty ones too; of a long range days."""
+    size = _size_ms(from_ms, to_ms)
     span = {"begin": from_ms, "end": to_ms}
     verdicts = db.execute(f"""
-        SELECT epoch_ms(decided_at) // {HOUR_MS} * {HOUR_MS}, outcome, reason, count(*) FROM decisions
+        SELECT epoch_ms(decided_at) // {size} * {size}, outcome, reason, count(*) FROM decisions
         WHERE epoch_ms(decided_at) >= $begin AND epoch_ms(decided_at) < $end GROUP BY ALL
         """, span).fetchall()  # noqa: S608 - a number of ours
     polls = db.execute(f"""
@@ -135,14 +139,21 @@ def _hours(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int) -> tuple[Hou
             SELECT *, CASE WHEN ok THEN at_ms - max(CASE WHEN ok THEN at_ms END) OVER (
                 ORDER BY at_ms ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) END AS gap_ms FROM good
         )
-        SELECT at_ms // {HOUR_MS} * {HOUR_MS}, count_if(ok), count_if(NOT ok), max(gap_ms) FROM gaps GROUP BY 1
+        SELECT at_ms // {size} * {size}, count_if(ok), count_if(NOT ok), max(gap_ms) FROM gaps GROUP BY 1
         """, span).fetchall()  # noqa: S608 - a number of ours
     seen = {begin: rest for begin, *rest in polls}
     hours = []
-    for begin in range(from_ms // HOUR_MS * HOUR_MS, to_ms, HOUR_MS):
+    for begin in range(from_ms // size * size, to_ms, size):
         here = [row[1:] for row in verdicts if row[0] == begin]
         good, failed, gap_ms = seen.get(begin, (0, 0, None))
         hours.append(Hour(begin, sum(n for outcome, _, n in here if outcome == "ALLOW"),
                           {reason or "unknown": n for outcome, reason, n in here if outcome == "DENY"},
                           good, failed, gap_ms))
     return tuple(hours)
+
+
+def _size_ms(from_ms: int, to_ms: int) -> int:
+    """How much of the range is told together."""
+    if to_ms - from_ms <= HOURS_MOST * HOUR_MS:
+        return HOUR_MS
+    return -(-(to_ms - from_ms) // (HOURS_MOST * DAY_MS)) * DAY_MS

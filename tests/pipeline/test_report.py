@@ -18,7 +18,8 @@ from p33_pipeline.report.facts import HOUR_MS, Timeline, facts_of
 from p33_pipeline.report.output import as_csv, as_json, write
 from p33_pipeline.report.page import page
 from p33_pipeline.report.picture import LEFT, RIGHT, WIDTH, thinned, timeline_svg
-from tests.pipeline.told import BEGIN_MS, DAY_MS, HOSTILE, bad, hostile, huge, quiet
+from p33_pipeline.report.report import Report
+from tests.pipeline.told import BEGIN_MS, DAY_MS, HOSTILE, audit, bad, hostile, huge, quiet
 
 LINK = re.compile(r"href=\"?([^\s\">]+)")
 ANCHOR = re.compile(r"\sid=\"?([^\s\">]+)")
@@ -174,3 +175,23 @@ class _Step(msgspec.Struct):
 
 def _table(name: str, rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=TABLES[name].schema)
+
+
+@pytest.mark.parametrize("days", [1, 14, 15, 33, 34, 400, 40_000])
+def test_a_range_of_any_length_is_drawn_to_its_end_and_stays_small(days):
+    """The last verdict and the last polls are in the picture, and nothing stands outside of it."""
+    end_ms = BEGIN_MS + days * DAY_MS
+    polls = [{"id": f"{at}-0", "at": at, "seq": 0, "outcome": "ok", "requested_at": at, "received_at": at + 80}
+             for at in (end_ms - 60_000, end_ms - 20_000)]
+    verdict = {"id": f"{end_ms - 9}-0", "at": end_ms - 9, "seq": 0, "outcome": "DENY", "reason": "halted",
+               "decided_at": end_ms - 9}
+    tables = {"snapshots": polls, "decisions": [verdict], "trades": []}
+    with duckdb.connect() as db:
+        for name, rows in tables.items():
+            db.register(name, pa.Table.from_pylist(rows, schema=TABLES[name].schema))
+        facts = facts_of(db, from_ms=BEGIN_MS, to_ms=end_ms, symbols=[], ledger={}, redis={})
+    found = msgspec.structs.replace(audit(counts={"polls": 2}), to_ms=end_ms, until_ms=end_ms)
+    text = page(Report(found, facts)).decode()
+    bars = [(int(x), int(wide)) for x, wide in re.findall(r'class="bar" x="(\d+)" y="\d+" width="(\d+)"', text)]
+    assert len(bars) == 2 and all(x + wide <= WIDTH for x, wide in bars) and len(text.encode()) < 2_000_000
+    assert "1 denials: halted 1" in text and "40 s at most between 2 good polls" in text
