@@ -44,8 +44,8 @@ def _breaks(material: bool) -> Callable[[Audit], list[tuple[str, str]]]:
 
 
 def is_material(found: Break) -> bool:
-    """Whether a break is worth an error."""
-    return found.notional >= MATERIAL_USDT and found.kind != "timing"
+    """Whether a break is worth an error; one that nobody can put a price on is."""
+    return found.kind != "timing" and (found.notional >= MATERIAL_USDT or not found.notional)
 
 
 def _told(found: Break) -> tuple[str, str]:
@@ -63,7 +63,8 @@ CONCLUSIONS: Final = (
     Conclusion("verdicts_reproduce", "Archived verdicts, taken again, come out the same: outcome, reason and "
                "quantities of all, the bytes of as many as `counted_verdicts_compared_by_byte` says.",
                _flow("irreproducible_verdict"), ERROR),
-    Conclusion("no_material_break", f"No break of {MATERIAL_USDT} USDT or more, passing ones aside.", _breaks(True),
+    Conclusion("no_material_break", f"No break of {MATERIAL_USDT} USDT or more, or of unknown worth, passing ones "
+               "aside.", _breaks(True),
                ERROR),
     Conclusion("no_small_break", "No smaller or passing break either.", _breaks(False), WARN),
     Conclusion("flow_is_whole", "Every plan has its verdict, every result its permit and trade, in time and once.",

@@ -106,7 +106,7 @@ def _break(scope: Scope, interval: Interval, case: Case, decisions: list[str]) -
         break_id=break_id(first.symbol, first.requested_ms), kind=class_of(case), symbol=first.symbol,
         opened_ms=first.requested_ms, closed_ms=interval.closed_ms, last_seen_ms=interval.moments[-1].requested_ms,
         confirmed_ms=interval.agreed[-1] if interval.closed_ms is not None else None,
-        max_difference=apart, notional=product(apart, max(prices, default=_last_price(scope, first))),
+        max_difference=apart, notional=product(apart, max(prices) if prices else _last_price(scope, first)),
         exchange_amt=worst.exchange, ledger_amt=worst.ledger, redis_amt=worst.redis,
         evidence=_evidence(case, decisions),
     )
@@ -119,9 +119,15 @@ def _apart(moment: Moment) -> Decimal:
 
 
 def _last_price(scope: Scope, first: Moment) -> Decimal:
-    """What the symbol was worth when it last had a price; 0 where nobody knows."""
-    found = rows(scope, "SELECT arg_max(price, traded_at) AS price FROM trades WHERE symbol = $symbol "
-                        "AND epoch_ms(traded_at) <= $at", symbol=first.symbol, at=first.received_ms)
+    """What the symbol was last worth: in a trade, or in a poll that saw it held. 0: nobody knows."""
+    found = rows(scope, """
+        WITH priced AS (
+          SELECT symbol, price, traded_at AS seen_at FROM trades
+          UNION ALL SELECT p.symbol, p.mark_price, requested_at
+          FROM (SELECT requested_at, unnest(positions) AS p FROM snapshots WHERE outcome = 'ok' AND problem IS NULL)
+        ) SELECT arg_max(price, seen_at) AS price FROM priced
+        WHERE symbol = $symbol AND price IS NOT NULL AND epoch_ms(seen_at) <= $at
+        """, symbol=first.symbol, at=first.received_ms)
     return found[0]["price"] or ZERO
 
 

@@ -17,6 +17,7 @@ from p33_pipeline.audit.breaks import breaks_of
 from p33_pipeline.audit.findings import Audit
 from p33_pipeline.audit.moments import moments
 from p33_pipeline.audit.scope import scope_of
+from p33_pipeline.checks import is_material
 from p33_pipeline.history import TABLES
 from p33_sidecar.core.checks import decide
 from p33_sidecar.core.record import record_bytes
@@ -279,6 +280,25 @@ def test_a_break_closes_when_two_polls_in_a_row_agree_again():
                                                               by="ada")))
     found, = hour.audit().breaks
     assert found.closed_ms == -(-mended // 5_000) * 5_000
+
+
+def test_a_ghost_is_worth_what_its_symbol_was_last_worth():
+    """The exchange is flat and says no price any more; without credentials there are no trades to say one either."""
+    hour = Hour()
+    ghost_ledger(hour)
+    hour.trades.clear()
+    found, = hour.audit().breaks
+    assert (found.kind, found.notional) == ("ghost_ledger", Decimal("982.504"))
+
+
+def test_a_break_whose_worth_nobody_knows_is_an_error():
+    """A book of a symbol that was never held nor traded in view: its notional is 0, and no reason to look away."""
+    hour = Hour()
+    opened = json.loads(hour.booking("opening", NOW_MS, "5", "5", rev=1)["json"]) | {"symbol": "OLDUSDT"}
+    hour.entries["ledger"].append((f"{NOW_MS}-0", {"symbol": "OLDUSDT", "json": json.dumps(opened)}))
+    hour.entries["ledger"].sort(key=lambda entry: int(entry[0].split("-")[0]))
+    found, = hour.audit().breaks
+    assert (found.symbol, found.notional, is_material(found)) == ("OLDUSDT", 0, True)
 
 
 def test_an_audit_survives_being_written_down():
