@@ -212,7 +212,7 @@ class Desk:
         self.clock.sync(moved.now_ms)
         job.state = moved.state
         symbol = job.plan.symbol
-        self.memory.states[symbol] = moved.state
+        self._believe(symbol, moved.state)
         if moved.state.book != self.memory.books.get(symbol, NO_LINE).text or moved.state.gap != _gap(self.memory):
             self.memory.reread_books.set()
         return job
@@ -229,7 +229,7 @@ class Desk:
             memory.open_permits[plan.symbol] = issue.stamp.expires_ms
         elif decision.reason == Reason.NO_SYMBOL_FILTERS and len(memory.unknown_symbols) < 100:
             memory.unknown_symbols.add(plan.symbol)
-        memory.states[plan.symbol] = state
+        self._believe(plan.symbol, state)
         latency_ms = server_ms - job.published_ms
         verdict = Verdict(
             server_ms, plan.plan_id, plan.symbol, plan.action, decision.allow, decision.reason or "",
@@ -239,6 +239,11 @@ class Desk:
         memory.untold.append(verdict)
         self.hooks.verdict(plan.symbol, reason=decision.reason, latency_s=max(latency_ms, 0) / 1000,
                            evaluation_s=max(server_ms - job.read_ms, 0) / 1000)
+
+    def _believe(self, symbol: str, state: State) -> None:
+        """For the symbol's next plan; a producer that invents symbols fills nobody's memory."""
+        if symbol in self.memory.scope:
+            self.memory.states[symbol] = state
 
     def _due(self) -> list[Job]:
         """Waiting plans to be decided now; whether a result is booked, only the store knows."""

@@ -125,6 +125,7 @@ class Memory:
         self.noticing = threading.Lock()
         # desk
         self.states: dict[str, State] = {}
+        """Of symbols in scope: what the store said last."""
         self.open_permits: dict[str, int] = {}
         """symbol -> expires_ms of the ALLOW issued last, until it is known to have ended."""
         self.unknown_symbols: set[str] = set()

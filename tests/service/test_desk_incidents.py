@@ -201,3 +201,15 @@ def test_error_inside_the_evaluation_is_a_denial_by_name(ready: World, monkeypat
     record = msgspec.json.decode(fields["json"])
     assert (record["outcome"], record["reason"], record["checks"]) == ("DENY", "evaluation_error", [])
     assert ready.ask() == "ALLOW 0.028"
+
+
+def test_names_that_a_producer_invents_are_not_kept_in_memory(ready: World) -> None:
+    """Each gets its verdict, and its repetition none; what is kept is as many symbols as are in scope."""
+    plans = [ready.publish(symbol=f"INVENTED{number}") for number in range(30)]
+    for _ in range(2):
+        ready.decide()
+        for number, plan_id in enumerate(plans):
+            ready.publish(symbol=f"INVENTED{number}", plan_id=plan_id)
+    ready.decide()
+    assert {ready.verdict(plan_id) for plan_id in plans} == {"symbol_not_allowed"}
+    assert ready.ask() == "ALLOW 0.028" and set(ready.memory.states) == {"BTCUSDT"}
