@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from p33_sidecar.errors import StoreUnavailable
 from p33_sidecar.store import keys
 from tests.service.world import PLANS, RESULTS, World
 
@@ -150,3 +151,22 @@ def test_verdict_without_a_place_for_its_record_is_not_given(two: World) -> None
     two.desk.reset()
     two.decide()
     assert two.verdict(plan) == "ALLOW 0.028"
+
+
+def test_a_message_that_cannot_be_kept_is_not_passed_over(ready: World) -> None:
+    """The stream of rejected messages is of another type: a plan and a result that nobody can read wait until it is
+    mended; however often they were tried meanwhile, each is kept once."""
+    _list(ready.redis, keys.REJECTED)
+    ready.redis.xadd(PLANS, {"decision": "EXECUTE", "symbol": "BTCUSDT", "plan_id": "no id"})
+    ready.redis.xadd(RESULTS, {"executed": "True", "symbol": "no symbol"})
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            ready.decide()
+        with pytest.raises(StoreUnavailable):
+            ready.book()
+        ready.desk.reset()
+    ready.redis.delete(keys.REJECTED)
+    ready.decide()
+    ready.book()
+    assert [record["reason"] for record in ready.records(keys.REJECTED)] == ["malformed_plan_id", "malformed_symbol"]
+    assert ready.redis.xpending(PLANS, "p33")["pending"] == 0
