@@ -107,13 +107,22 @@ def filters_known(facts: Facts, policy: Policy) -> Finding:
     """The exchange's lot rules for the symbol were read and can be used."""
     if not facts.context.filters_read:
         return Finding("filters_known", False, None, None, None, R.NO_EXCHANGE_SNAPSHOT)
-    step = text(facts.filters.step) if facts.filters else None
-    return _verdict("filters_known", facts.filters is not None, step, None, None, R.NO_SYMBOL_FILTERS)
+    return _filters_known(facts.filters)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _filters_known(filters: Filters | None) -> Finding:
+    step = text(filters.step) if filters else None
+    return _verdict("filters_known", filters is not None, step, None, None, R.NO_SYMBOL_FILTERS)
 
 
 def symbol_trading(facts: Facts, policy: Policy) -> Finding:
     """The exchange takes orders for the symbol."""
-    status = facts.filters.status if facts.filters else None
+    return _symbol_trading(facts.filters.status if facts.filters else None)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _symbol_trading(status: str | None) -> Finding:
     return _verdict("symbol_trading", status == "TRADING", status, "TRADING", None, R.SYMBOL_NOT_TRADING)
 
 

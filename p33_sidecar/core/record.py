@@ -151,6 +151,11 @@ def reproduce(record: Record, *, key: bytes | None = None) -> tuple[bytes, bytes
             permit_bytes(decision, facts, policy, stamp=stamp, key=key))
 
 
+def write_beforehand(snapshot: Snapshot, book: Book | None, filters: Filters | None, policy: Policy) -> None:
+    """The same for the records to come: what a poll brought is written once, before a plan waits for it."""
+    _written(snapshot, book, filters, policy)
+
+
 @lru_cache(maxsize=256)
 def _written(snapshot: Snapshot | None, book: Book | None, filters: Filters | None, policy: Policy) -> tuple[Any, ...]:
     """What stays the same between two polls, as JSON, and the policy's hash."""

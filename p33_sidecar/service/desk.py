@@ -46,6 +46,7 @@ class Desk:
                  refresh_budget_ms: int, new_nonce: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
         self.store, self.memory, self.clock, self.hooks = store, memory, clock, hooks
         self.waiting, self.new_nonce = Waiting(memory, refresh_budget_ms=refresh_budget_ms), new_nonce
+        self._spare_nonce = ""
         self._handling: set[str] = set()
         self._pending_read = False
         self._claimed_ms = 0
@@ -55,6 +56,7 @@ class Desk:
     def step(self, *, block_ms: int = IDLE_BLOCK_MS) -> int:
         """Decide the waiting plans that are due and the plans that are there. Returns how many verdicts it issued."""
         issued = self._decide(self._due()) if self.waiting.jobs else 0
+        self._spare_nonce = self._spare_nonce or self.new_nonce()
         try:
             return issued + self._handle(self._next_entries(block_ms))
         except GroupMissing:
@@ -156,9 +158,14 @@ class Desk:
             decision = self._decision(job, facts)
         if self.waiting.take_in(job, facts, decision, mono_ms=self._mono_ms()):
             return None
-        stamp = Stamp(memory.venue, now_ms, now_ms + memory.policy.permit_ttl_ms, self.new_nonce())
+        stamp = Stamp(memory.venue, now_ms, now_ms + memory.policy.permit_ttl_ms, self._nonce())
         origin = Origin(job.entry_id, job.published_ms, job.read_ms, memory.instance, __version__)
         return Issue(decision, facts, state, stamp, origin, memory.cursor.last_id if memory.cursor else "")
+
+    def _nonce(self) -> str:
+        """Of the first verdict after a pause, when everything is cold, it was drawn before the plan was there."""
+        nonce, self._spare_nonce = self._spare_nonce or self.new_nonce(), ""
+        return nonce
 
     def _facts(self, plan: Plan, state: State, now_ms: int) -> Facts:
         return facts_of(plan, state, self.memory, now_ms=now_ms, mono_ns=self.clock.mono_ns(),

@@ -11,6 +11,7 @@ import logging
 import secrets
 
 from ..core.model import Snapshot
+from ..core.record import write_beforehand
 from ..errors import ExchangeBanned, ExchangeUnavailable
 from ..exchange import Exchange, PositionsReply
 from ..store.connect import ServerClock
@@ -19,7 +20,7 @@ from .accounts import Sifted, failed_record, good_record, sift, snapshots_of, st
 from .clocks import ClockWatch
 from .hooks import Hooks
 from .incidents import Incidents
-from .memory import Memory, Poll
+from .memory import NO_LINE, Memory, Poll
 from .opening import APART_MS
 
 log = logging.getLogger("p33.poller")
@@ -160,8 +161,16 @@ class Poller:
                                      record=record if last else b"", now_ms=now_ms)
             for snapshot in chunk:
                 if snapshot.symbol not in newer:
-                    self.memory.keep_snapshot(snapshot, poll.requested_mono_ns)
+                    self._remember(snapshot, poll.requested_mono_ns)
         self._unsaved, self._scope_recorded = {}, scope
+
+    def _remember(self, snapshot: Snapshot, mono_ns: int) -> None:
+        """In memory, and where there is a position, which plans are about, as it will stand in their records."""
+        memory, symbol = self.memory, snapshot.symbol
+        memory.keep_snapshot(snapshot, mono_ns)
+        if symbol in memory.held:
+            book = memory.books.get(symbol, NO_LINE).line.book
+            write_beforehand(snapshot, book, (memory.filters or {}).get(symbol), memory.policy)
 
     def _say_behind(self, behind: tuple[str, ...]) -> None:
         """Rows older than those seen: said once, and once more when the exchange has caught up."""

@@ -36,6 +36,16 @@ def test_i43_second_plan_of_a_symbol_waits_for_the_first(ready: World) -> None:
     assert [ready.verdict(first), ready.verdict(second)] == ["ALLOW 0.038", "permit_outstanding"]
 
 
+def test_every_verdict_has_a_nonce_of_its_own(ready: World) -> None:
+    """One was drawn before its plan was there, the others of the turn with theirs, and none is used again."""
+    plans = [ready.publish() for _ in range(3)]
+    ready.decide()
+    plans += [ready.publish()]
+    ready.decide()
+    nonces = [ready.permit(plan)["nonce"] for plan in plans]
+    assert len(set(nonces)) == 4 and all(len(nonce) == 32 for nonce in nonces)
+
+
 def test_fill_is_booked_and_denies_until_settled(ready: World) -> None:
     """A result ends the permit, moves the book, and the next plan waits for a newer snapshot."""
     plan = ready.publish()
