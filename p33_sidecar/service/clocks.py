@@ -51,14 +51,22 @@ class ClockWatch:
         book's last order lie in the future. Open permits end, and books are read again."""
         self._skewed("store", jump_ms)
         self._memory.reread_books.set()
-        withdraw_all(self._redis, at_ms=self._clock.now_ms(), by=self._memory.instance, why="server clock set")
+        self._end_open("server clock set")
 
     def compare(self, offset_ms: int) -> None:
-        """The exchange's clock minus ours: an event when it begins to differ by more than the tolerated skew."""
+        """The exchange's clock minus ours: an event when it begins to differ by more than the tolerated skew.
+
+        Ours may be the one that was set back while no sidecar ran: what is open then would live too long, and ends.
+        """
         skewed = abs(offset_ms) > self._memory.policy.skew_ms
         if skewed and not self._exchange_skewed:
             self._skewed("exchange", offset_ms)
+            if offset_ms > 0:
+                self._end_open("server clock behind the exchange's")
         self._exchange_skewed = skewed
+
+    def _end_open(self, why: str) -> None:
+        withdraw_all(self._redis, at_ms=self._clock.now_ms(), by=self._memory.instance, why=why)
 
     def _skewed(self, whose: str, by_ms: int) -> None:
         add_event(self._redis, "clock_skew", at_ms=self._clock.now_ms(), by=self._memory.instance, clock=whose,

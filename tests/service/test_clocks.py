@@ -110,3 +110,18 @@ def test_a_permit_that_no_list_knows_ends_at_the_start_too(allowed) -> None:
     world.redis.set(keys.ISSUED, "rubbish")
     _start(world).close()
     assert len(_events(world, "withdrawal")) == 1 and _taking(world, plan) == "withdrawn"
+
+
+@pytest.mark.parametrize(("behind_ms", "ended"), [(30_000, True), (-30_000, False), (900, False)])
+def test_t13_permit_ends_when_the_first_poll_of_a_start_finds_the_clock_behind(
+        allowed, behind_ms: int, ended: bool) -> None:
+    """Set back by less than the permit's age while no sidecar ran: the exchange knows, and what lives too long ends.
+    A clock that is ahead, or within the tolerance, makes no permit older than it is."""
+    world, plan = allowed
+    second = _start(world)
+    second.exchange.offset_ms = behind_ms
+    for _ in range(2):
+        second.poll()
+    assert [event["why"] for event in _events(world, "withdrawal")] == ["server clock behind the exchange's"] * ended
+    assert _taking(world, plan) == ("withdrawn" if ended else "")
+    second.close()
