@@ -46,7 +46,7 @@ def places_in(values: pa.Array, column: pa.Array | pa.ChunkedArray) -> np.ndarra
 
 def combined(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each row's place among the distinct combinations of codes, and for each combination a row that has it."""
-    key, size = np.zeros(len(columns[0]), np.int64), 1
+    key, size = np.zeros(1, np.int64), 1
     for column in columns:
         width = int(column.max(initial=-1)) + 2
         if size * width >= 2**62:
@@ -56,7 +56,7 @@ def combined(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         size *= width
     place = _places(key, size)
     first = np.empty(int(place.max(initial=-1)) + 1, np.int64)
-    first[place[::-1]] = np.arange(len(place))[::-1]
+    first[place] = np.arange(len(place))
     return place, first
 
 

@@ -15,7 +15,7 @@ import duckdb
 import msgspec
 import numpy as np
 
-from p33_pipeline.review.changes import Changes, Pair, Rule, changes_of
+from p33_pipeline.review.changes import HOUR_MS, Changes, Pair, Rule, changes_of
 from p33_pipeline.review.grid import Cells, Grid, cells_of, lots_of, risky
 from p33_pipeline.review.judge import Judged, judge, wrong_cents
 from p33_pipeline.review.replies import Replies, thinned
@@ -53,6 +53,13 @@ class Court(msgspec.Struct, frozen=True):
 
         planes, lots = zip(*each(heard, stretches(len(verdicts.at_ms))), strict=True)
         return [reduce(add, plane) for plane in zip(*planes, strict=True)], np.concatenate(lots, axis=1)
+
+    def hours(self, verdicts: Verdicts) -> np.ndarray:
+        """Those in which something was judged, ascending, in hours since 1970."""
+        def hours(stretch: slice) -> np.ndarray:
+            return np.unique(verdicts.at_ms[stretch][verdicts.known[stretch]] // HOUR_MS)
+
+        return np.unique(np.concatenate(each(hours, stretches(len(verdicts.at_ms)))))
 
     def changes(self, verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule], hours: np.ndarray) -> Changes:
         """What becomes of the verdicts when one rule takes the place of the other."""

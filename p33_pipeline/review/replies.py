@@ -16,17 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from p33_pipeline.review.coded import coded, places_in
-from p33_pipeline.review.lines import at
 
 UNKNOWN: Final = -(2**62)
 """A time or an age that is not known: below every one that is."""
 
 
 class Replies(msgspec.Struct, frozen=True):
-    """Every good poll in the order of arrival, and what it said of each symbol.
+    """Every good poll in the order of arrival, and what it said of each symbol; before them, at place 0, no poll.
 
     `amt`, by symbol and poll, is a place in `amounts`; -1 where the reply could not tell: a symbol it did not know,
-    or listed twice, as in hedge mode.
+    or listed twice, as in hedge mode. No poll has the time `UNKNOWN`, and tells nothing.
     """
 
     requested_ms: np.ndarray
@@ -35,13 +34,13 @@ class Replies(msgspec.Struct, frozen=True):
     amounts: pa.Array
 
     def last_at(self, at_ms: np.ndarray) -> np.ndarray:
-        """The place of the poll that had arrived last, -1 for none."""
+        """The place of the poll that had arrived last."""
         return (np.searchsorted(self.received_ms, at_ms, side="right") - 1).astype(np.int32)
 
     def last_kept(self, poll_ms: int) -> np.ndarray:
-        """For each symbol and poll the last poll up to it that an interval keeps and that could tell, -1 for none."""
-        kept = np.isin(self.requested_ms, _every(np.unique(self.requested_ms), poll_ms))
-        places = np.where(kept & (self.amt >= 0), np.arange(len(kept), dtype=np.int32), np.int32(-1))
+        """For each symbol and poll the last poll up to it that an interval keeps and that could tell."""
+        kept = np.isin(self.requested_ms, _every(np.unique(self.requested_ms[1:]), poll_ms))
+        places = np.where(kept & (self.amt >= 0), np.arange(len(kept), dtype=np.int32), np.int32(0))
         return np.maximum.accumulate(places, axis=1)
 
 
@@ -82,7 +81,9 @@ def replies_of(db: duckdb.DuckDBPyConnection, symbols: pa.Array) -> Replies:
     amt[symbol[symbol >= 0], poll[symbol >= 0]] = -1
     requested_ms, received_ms = (polls[name].to_numpy() for name in ("requested_ms", "received_ms"))
     order = np.lexsort((requested_ms, received_ms))
-    return Replies(requested_ms[order], received_ms[order], np.ascontiguousarray(amt[:, order]), amounts)
+    no_poll = np.full((len(symbols), 1), -1, np.int32)
+    return Replies(np.append(UNKNOWN, requested_ms[order]), np.append(UNKNOWN, received_ms[order]),
+                   np.concatenate((no_poll, amt[:, order]), axis=1), amounts)
 
 
 def _listed(texts: pa.ChunkedArray, symbols: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -92,16 +93,13 @@ def _listed(texts: pa.ChunkedArray, symbols: pa.Array) -> tuple[np.ndarray, np.n
 
 def thinned(replies: Replies, kept: np.ndarray, verdicts: Seeing) -> Look:
     """What the verdicts would have seen at an interval; `kept` is its `Replies.last_kept`."""
-    own, place = verdicts.own, verdicts.reply
-    amt = place
-    if kept.size:
-        row = verdicts.symbol * np.int64(kept.shape[1])  # flat places: found faster than those of a row and a column
-        place = np.where(place >= 0, kept.reshape(-1)[row + place], -1)
-        amt = np.where(place >= 0, replies.amt.reshape(-1)[row + place], -1)
-    requested_ms = at(replies.requested_ms, place, UNKNOWN)
+    own, row = verdicts.own, verdicts.symbol * np.int64(kept.shape[1])
+    place = kept.reshape(-1)[row + verdicts.reply]  # flat places: found faster than those of a row and a column
+    requested_ms = replies.requested_ms[place]
     stays = (own.snapshot_ms != UNKNOWN) & (own.snapshot_ms <= requested_ms)
-    return Look(np.where(stays, own.amt, amt), np.where(stays, own.snapshot_ms, requested_ms),
-                np.where(stays, own.age_ms, np.where(place >= 0, verdicts.at_ms - requested_ms, UNKNOWN)))
+    return Look(np.where(stays, own.amt, replies.amt.reshape(-1)[row + place]),
+                np.where(stays, own.snapshot_ms, requested_ms),
+                np.where(stays, own.age_ms, np.where(place > 0, verdicts.at_ms - requested_ms, UNKNOWN)))
 
 
 def _every(polls: np.ndarray, poll_ms: int) -> np.ndarray:

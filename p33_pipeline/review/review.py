@@ -19,7 +19,7 @@ import numpy as np
 from p33_pipeline.audit.scope import scope_of
 from p33_pipeline.review import choose
 from p33_pipeline.review.cases import read_cases
-from p33_pipeline.review.changes import HOUR_MS, Flip, Loss, Pair, Rule, flipped, flips_of, losses_of, rule_of
+from p33_pipeline.review.changes import Flip, Loss, Pair, Rule, flipped, flips_of, losses_of, rule_of
 from p33_pipeline.review.choose import Interval
 from p33_pipeline.review.court import Court
 from p33_pipeline.review.grid import Counts, Grid, counts_of, grid_around
@@ -113,7 +113,7 @@ def _judge(court: Court, verdicts: Verdicts, policy: Policy, parameters: Paramet
     weight = parameters.weight or judged + 1
     at = choose.best(counts, grid, own=own, weight=weight)
     pair, rules = (lots[own[0]], lots[at[0]]), (rule_of(grid, own), rule_of(grid, at))
-    changes = court.changes(verdicts, pair, rules, np.unique(verdicts.at_ms[verdicts.known] // HOUR_MS))
+    changes = court.changes(verdicts, pair, rules, court.hours(verdicts))
     found = choose.interval(changes.hours, judged=judged, weight=weight) if judged else None
     return Review(
         from_ms=from_ms, to_ms=to_ms, verdicts=len(verdicts.at_ms), judged=judged, weight=weight,
