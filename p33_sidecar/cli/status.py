@@ -17,7 +17,7 @@ from ..core.record import policy_hash
 from ..exchange.venue import venue_of
 from ..settings import Settings
 from ..store import keys, switches
-from ..store.connect import NOT_DURABLE, is_durable, store_errors
+from ..store.connect import EVICTS, NOT_DURABLE, is_durable, may_evict, store_errors
 from ..store.positions import PositionStore, RedisBans
 from ..store.reading import Reading, Standing
 from ..store.settling import not_free
@@ -87,12 +87,12 @@ def _standing_in(settings: Settings, policy: Policy) -> list[str]:
 
 def _store(session: Session) -> dict[str, Any]:
     with store_errors():
-        durable = is_durable(session.redis)
+        durable, evicts = is_durable(session.redis), may_evict(session.redis)
         venue, accepted = session.redis.get(keys.VENUE), session.redis.get(keys.RUN_ID) or ""
         ban_until_ms = RedisBans(session.redis).ban_until_ms()
         gap_ms = int(session.redis.get(keys.GAP) or 0)
         unsettled = session.redis.hlen(keys.UNSETTLED)
-    return {"durable": durable, "venue": venue, "our_venue": venue_of(session.settings.exchange_url),
+    return {"durable": durable, "evicts": evicts, "venue": venue, "our_venue": venue_of(session.settings.exchange_url),
             "restarted": bool(accepted) and accepted != session.link.run_id, "ban_until_ms": ban_until_ms,
             "gap_ms": gap_ms, "unsettled_orders": unsettled}
 
@@ -102,6 +102,7 @@ def _warnings(session: Session, store: dict, halts: dict, standings: list[Standi
     foreign = store["venue"] and store["venue"] != store["our_venue"]
     checks = [
         (NOT_DURABLE, store["durable"] is False),
+        (EVICTS, store["evicts"]),
         ("Redis does not say whether it keeps an append-only file", store["durable"] is None),
         (f"this database belongs to {store['venue']}, not to {store['our_venue']}", foreign),
         ("the Redis server restarted and is not trusted yet", store["restarted"]),

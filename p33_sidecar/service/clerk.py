@@ -13,7 +13,7 @@ from ..errors import ExchangeUnavailable
 from ..exchange import Exchange
 from ..store import canary, keys, progress, switch_journal, switches
 from ..store.books import BookStore, Wrecked
-from ..store.connect import ServerClock, is_durable
+from ..store.connect import ServerClock, is_durable, may_evict
 from ..store.positions import PositionStore
 from .fates import Fates
 from .hooks import Hooks
@@ -53,6 +53,7 @@ class Clerk:
         self._halts(now_ms)
         if self.memory.durable is None or not 0 <= now_ms - self._durable_checked_ms < DURABLE_EVERY_MS:
             self.memory.durable, self._durable_checked_ms = is_durable(self.positions.redis), now_ms
+            self.memory.evicts = may_evict(self.positions.redis)
         self._filters(now_ms)
         self.fates.step()
         self._tell_verdicts()

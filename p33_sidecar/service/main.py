@@ -17,14 +17,14 @@ from ..errors import ConfigurationInvalid, StoreUnavailable
 from ..exchange.venue import venue_of
 from ..program import CONFIGURATION, UNAVAILABLE, log_to, stop_on_signal
 from ..settings import Settings, load
-from ..store.connect import NOT_DURABLE, ServerClock
+from ..store.connect import ServerClock
 from . import footprint
 from .herald import EVERY_S, Herald, manager
 from .http import Health, routes, serve
 from .lifecycle import Sidecar
 from .memory import Memory
 from .metrics import Metrics
-from .status import status
+from .status import status, store_warnings
 
 log = logging.getLogger("p33.main")
 
@@ -92,7 +92,7 @@ def _say_hello(settings: Settings, memory: Memory, port: int, warnings: Sequence
     log.info("service.started", extra={"fields": {
         "version": __version__, "instance": memory.instance, "venue": memory.venue, "port": port,
         "policy": policy_hash(memory.policy), "configured": memory.configured}})
-    for warning in (*warnings, *([NOT_DURABLE] if memory.durable is False else ())):
+    for warning in (*warnings, *store_warnings(memory)):
         log.warning("service.warning", extra={"fields": {"what": warning}})
 
 

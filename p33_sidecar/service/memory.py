@@ -105,6 +105,8 @@ class Memory:
         self.filters: dict[str, Filters] | None = None
         self.filters_read_ms = 0
         self.durable: bool | None = None
+        self.evicts = False
+        """The server may remove keys of its own accord."""
         self.halted = False
         """The global kill switch stands, as seen at the clerk's last turn."""
         self.halts: dict[str, dict] = {}

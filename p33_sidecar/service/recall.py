@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..core.record import policy_hash, value_json
 from ..store import switches
-from ..store.connect import Link, ServerClock, is_durable
+from ..store.connect import Link, ServerClock, is_durable, may_evict
 from ..store.positions import PositionStore, RedisBans
 from .clocks import end_outliving
 from .memory import Memory
@@ -20,7 +20,7 @@ def recall(link: Link, memory: Memory, clock: ServerClock) -> None:
     if stored := store.filters():
         memory.filters_read_ms, memory.filters = stored
     memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
-    memory.durable = is_durable(link.redis)
+    memory.durable, memory.evicts = is_durable(link.redis), may_evict(link.redis)
     if not memory.ours:
         return
     end_outliving(link.redis, memory, clock)

@@ -44,7 +44,7 @@ from ..core.quantity import difference, side_of, text
 from ..core.reasons import Reason
 from ..core.record import policy_hash
 from ..store import rights
-from ..store.connect import NOT_DURABLE
+from ..store.connect import EVICTS, NOT_DURABLE
 from ..store.state import phase_of, read_issued
 from .facts import believed_state
 from .memory import NO_LINE, NO_SEEN, KeptBook, Memory, Poll, SeenSnapshot, Verdict
@@ -87,8 +87,13 @@ def status(memory: Memory, clock: Clock, *, warnings: Sequence[str] = ()) -> dic
     }
 
 
+def store_warnings(memory: Memory) -> list[str]:
+    """What the server is known to lack, of what the promises rest on."""
+    return [words for words, holds in ((NOT_DURABLE, memory.durable is False), (EVICTS, memory.evicts)) if holds]
+
+
 def _warnings(memory: Memory) -> list[str]:
-    found = [NOT_DURABLE] if memory.durable is False else []
+    found = store_warnings(memory)
     if memory.lacking:
         found.append(f"our Redis user lacks rights: {rights.in_short(memory.lacking)}")
     return found

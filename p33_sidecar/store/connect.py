@@ -22,6 +22,8 @@ OFFSET_ERROR_MS = 500
 """How far our idea of the server's time may lag behind it."""
 NOT_DURABLE = "Redis keeps no append-only file: what it loses in a crash is lost to the ledger"
 """The warning wherever a server is known not to be durable."""
+EVICTS = "Redis pushes keys out when its memory is full, a taken permit's mark too: set maxmemory-policy noeviction"
+"""The warning wherever a server may evict: the promises rest on marks and books that nobody but us removes."""
 
 
 class ServerClock:
@@ -105,6 +107,12 @@ def server_ms(client: redis.Redis) -> int:
     """The server's TIME in ms."""
     seconds, micros = client.time()
     return seconds * 1000 + micros // 1000
+
+
+def may_evict(client: redis.Redis) -> bool:
+    """Whether the server would remove keys of its own accord rather than refuse a write."""
+    memory = client.info("memory")
+    return bool(memory.get("maxmemory")) and memory.get("maxmemory_policy") != "noeviction"
 
 
 def is_durable(client: redis.Redis) -> bool | None:

@@ -204,6 +204,14 @@ def test_a_store_without_append_only_file_is_warned_of():
     assert said(memory, warnings=["one"])["warnings"] == ["one"]
 
 
+def test_a_store_that_may_evict_is_warned_of():
+    """A taken mark that is pushed out is a permit that can be taken again."""
+    memory = ready_memory()
+    memory.evicts = True
+    (warning,) = said(memory)["warnings"]
+    assert "noeviction" in warning
+
+
 def test_a_book_with_many_digits_is_shown_whole():
     """Decimal's usual 28 digits are not enough for everything that adds up."""
     memory = empty_memory()
