@@ -48,7 +48,7 @@ _QUANTITIES: Final = ("r.snapshot.position_amt", "r.ledger.last_known_amt", "r.p
 
 
 def read_cases(scope: Scope) -> Iterator[pa.RecordBatch]:
-    """One row for each verdict of the range, in the order of the archive but for those of unusual records, at last.
+    """One row for each verdict of the range, nearly in the order of the archive; those of unusual records come last.
 
     The next batch is read while one is looked at; two are held at a time, however many there are.
     """

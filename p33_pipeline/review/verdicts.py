@@ -1,4 +1,4 @@
-"""The cases as arrays, in the order of the archive: what the review computes with.
+"""The cases as arrays, nearly in the order of the archive: what the review computes with.
 
 Amounts are places in one list, so that no decimal is touched again until the few distinct combinations are judged.
 Times and ages are milliseconds in int64; what is not known is `UNKNOWN`, which is below every age and time.
@@ -126,11 +126,23 @@ def _replaced(parts: Sequence[np.ndarray], place: np.ndarray, sizes: list[int]) 
 
 
 def _next(verdicts: Verdicts) -> np.ndarray:
-    """When each one's symbol was next judged."""
-    order = _order(verdicts.symbol, verdicts.at_ms, verdicts.entry_ms, verdicts.seq)
-    symbol, at_ms = verdicts.symbol[order], verdicts.at_ms[order]
+    """When each one's symbol was next judged: found within each stretch of time, then from stretch to stretch."""
+    order = _order(verdicts.at_ms, verdicts.entry_ms, verdicts.seq)
     follows = np.empty(len(order), np.int64)
-    follows[order] = np.where(np.append(symbol[1:], -1) == symbol, np.append(at_ms[1:], 0), NEVER)
+
+    def within(stretch: slice) -> tuple[np.ndarray, ...]:
+        place, kind = order[stretch], np.min_scalar_type(len(verdicts.symbols))  # two bytes sort in linear time
+        place = place[np.argsort(verdicts.symbol[place].astype(kind), kind="stable")]
+        symbol, at_ms = verdicts.symbol[place], verdicts.at_ms[place]
+        other = np.flatnonzero(symbol[1:] != symbol[:-1])
+        first, last = np.append(0, other + 1)[:len(symbol)], np.append(other, len(symbol) - 1)[:len(symbol)]
+        follows[place[:-1]] = at_ms[1:]
+        return symbol[first], at_ms[first], place[last]
+
+    then = np.full(len(verdicts.symbols), NEVER)
+    for symbol, first_ms, last in reversed(each(within, stretches(len(order)))):
+        follows[last] = then[symbol]
+        then[symbol] = first_ms
     return follows
 
 
@@ -159,12 +171,9 @@ def in_hindsight(db: duckdb.DuckDBPyConnection, verdicts: Verdicts) -> tuple[Ver
     ), msgspec.structs.replace(replies, amt=replied, amounts=amounts))
 
 
-def _order(symbol: np.ndarray, at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray) -> np.ndarray:
-    """By symbol, time, entry. The archive is in the order of entries and nearly in time, which sorts fast."""
-    if seq.max(initial=0) < 2**20:
-        order = np.argsort(entry_ms * 2**20 + seq, kind="stable")
-        order = order[np.argsort(at_ms[order], kind="stable")]
-    else:
-        order = np.lexsort((seq, entry_ms, at_ms))
-    few = symbol.astype(np.int16) if symbol.max(initial=0) < 2**15 else symbol  # two bytes sort in linear time
-    return order[np.argsort(few[order], kind="stable")]
+def _order(at_ms: np.ndarray, entry_ms: np.ndarray, seq: np.ndarray) -> np.ndarray:
+    """By time, then entry. The cases are nearly in both orders, which sorts fast."""
+    if seq.max(initial=0) >= 2**20:
+        return np.lexsort((seq, entry_ms, at_ms))
+    order = np.argsort(entry_ms * 2**20 + seq, kind="stable")
+    return order[np.argsort(at_ms[order], kind="stable")]
