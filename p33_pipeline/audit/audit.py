@@ -19,18 +19,19 @@ from p33_sidecar.core.model import Policy
 def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy, exact: bool = False) -> Audit:
     """Audit a range; `exact`: the bytes of every verdict, however many. Raises HistoryUnreadable.
 
-    A break that is open where the range begins began earlier: the look back goes on, a day at a time, until every
-    account agrees or the archive begins, so that it is the same break with the same beginning. It begins with the polls
-    before the range that a break's end still waits for.
+    A break that is open where the range begins began earlier: the look back goes on until every account agrees or the
+    archive begins, so that it is the same break with the same beginning; each step is twice as long as the one before,
+    since a break may have been open for months. It begins with the polls before the range that a break's end still
+    waits for.
     """
-    start_ms = from_ms - from_ms % DAY_MS
+    start_ms, step_ms = from_ms - from_ms % DAY_MS, DAY_MS
     while True:
         scope = open_scope(history, from_ms=start_ms, to_ms=to_ms, policy=policy)
         accounts = accounts_of(scope)
         found = moments(scope, accounts, since_ms=_last_polls(scope, start_ms))
         if start_ms <= scope.begin_ms or not _open_at_the_start(found):
             break
-        start_ms -= DAY_MS
+        start_ms, step_ms = start_ms - step_ms, step_ms * 2
     between = passing(scope, accounts, since_ms=start_ms)
     breaks = [b for b in breaks_of(scope, accounts, found, between) if _touches(b, from_ms, to_ms)]
     return findings_of(_narrowed(scope, from_ms), breaks, exact=exact)

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from p33_pipeline.audit.findings import Audit
+from p33_pipeline.audit.scope import open_scope
 from p33_pipeline.auditing import audit_range
 from p33_pipeline.breaks_command import known_breaks
 from p33_pipeline.generator.story import Slot, Story, close, perform
@@ -15,7 +16,7 @@ from p33_pipeline.generator.writing import write
 from p33_sidecar.core.model import Policy
 from tests.pipeline.conftest import DAY_MS, MIDNIGHT_MS
 
-POLICY, SLOW = Policy(), Policy(poll_ms=60_000)
+POLICY, SLOW, SLOWEST = Policy(), Policy(poll_ms=60_000), Policy(poll_ms=300_000)
 START_MS = MIDNIGHT_MS - 602_000
 """Polls stand at 23:59:53, 23:59:58, 00:00:03."""
 SYMBOL, HELD = "BTCUSDT", Decimal(64)
@@ -113,3 +114,17 @@ def test_a_gap_that_ends_soon_after_a_range_begins_belongs_to_the_one_before(his
     silent(history, -600_000 + 1, 120_000)
     assert (gaps(history, -DAY_MS, 0), gaps(history, 0, DAY_MS)) == ([-600_000], [])
     assert gaps(history, -300_000, 0) == [-300_000]
+
+
+def test_a_break_that_has_been_open_for_long_is_looked_up_in_few_steps(history, monkeypatch):
+    """Forty days: the same break with the same beginning, and not forty looks, each over more than the one before."""
+    world = World({SYMBOL: HELD}, start_ms=MIDNIGHT_MS, policy=SLOWEST)
+    by_hand = MIDNIGHT_MS + 3_600_000
+    polls = 40 * DAY_MS // SLOWEST.poll_ms
+    perform(world, [(by_hand, lambda: world.trade(by_hand, SYMBOL, Decimal(-4), "web_1"))], polls=polls)
+    write(Story(world, MIDNIGHT_MS, MIDNIGHT_MS + polls * SLOWEST.poll_ms, ()), history)
+    looks = []
+    monkeypatch.setattr("p33_pipeline.audit.audit.open_scope", lambda *a, **b: looks.append(b) or open_scope(*a, **b))
+    end_ms = MIDNIGHT_MS + 40 * DAY_MS
+    found, = audit_range(history, from_ms=end_ms - 3_600_000, to_ms=end_ms, policy=SLOWEST).breaks
+    assert (found.kind, found.opened_ms, found.closed_ms) == ("external_trade", by_hand, None) and len(looks) <= 7
