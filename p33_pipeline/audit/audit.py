@@ -15,6 +15,9 @@ from p33_pipeline.audit.sources import source_findings
 from p33_pipeline.history import History
 from p33_sidecar.core.model import Policy
 
+LATE_MOST_MS = 7 * DAY_MS
+"""So long after its permit an order's result is still held against it."""
+
 
 def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy, exact: bool = False) -> Audit:
     """Audit a range; `exact`: the bytes of every verdict, however many. Raises HistoryUnreadable.
@@ -34,6 +37,8 @@ def audit(history: History, *, from_ms: int, to_ms: int, policy: Policy, exact: 
         start_ms, step_ms = start_ms - step_ms, step_ms * 2
     between = passing(scope, accounts, since_ms=start_ms)
     breaks = [b for b in breaks_of(scope, accounts, found, between) if _touches(b, from_ms, to_ms)]
+    if _told_late(_narrowed(scope, from_ms)) and scope.begin_ms < start_ms - DAY_MS:
+        scope = open_scope(history, from_ms=start_ms - LATE_MOST_MS, to_ms=to_ms, policy=policy)
     return findings_of(_narrowed(scope, from_ms), breaks, exact=exact)
 
 
@@ -45,6 +50,16 @@ def findings_of(scope: Scope, breaks: list[Break], *, exact: bool = False) -> Au
     counts = {"verdicts": retaken.verdicts, "verdicts_compared_by_byte": retaken.exactly, **_counts(scope)}
     return Audit(scope.from_ms, scope.to_ms, scope.until_ms, tuple(breaks), tuple(flow), tuple(source_findings(scope)),
                  counts)
+
+
+def _told_late(scope: Scope) -> bool:
+    """Whether a result of the range has no verdict in view: it may tell of an order that was looked up days later."""
+    return bool(rows(scope, """
+        WITH told AS (SELECT plan_id FROM results WHERE len(orders) > 0 AND NOT would_execute AND problem IS NULL
+                      AND epoch_ms("at") >= $begin AND epoch_ms("at") < $end)
+        SELECT 1 FROM told WHERE plan_id NOT IN (
+            SELECT plan_id FROM decisions WHERE plan_id IN (SELECT plan_id FROM told)) LIMIT 1
+        """, begin=scope.from_ms, end=scope.to_ms))
 
 
 def _last_polls(scope: Scope, before_ms: int) -> int:

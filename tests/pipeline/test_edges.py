@@ -128,3 +128,26 @@ def test_a_break_that_has_been_open_for_long_is_looked_up_in_few_steps(history, 
     end_ms = MIDNIGHT_MS + 40 * DAY_MS
     found, = audit_range(history, from_ms=end_ms - 3_600_000, to_ms=end_ms, policy=SLOWEST).breaks
     assert (found.kind, found.opened_ms, found.closed_ms) == ("external_trade", by_hand, None) and len(looks) <= 7
+
+
+def test_a_result_that_comes_days_after_its_order_is_judged_by_its_own_permit(history):
+    """The Apply Layer was down over a weekend, a person adopted what its order had done, and on Monday its result came:
+    no bypass, and it was traded."""
+    world = World({SYMBOL: HELD}, start_ms=MIDNIGHT_MS, policy=SLOW)
+    slot = Slot(world, SYMBOL, MIDNIGHT_MS + 600_000, SLOW.poll_ms, 1)
+    adopted_ms, told_ms = MIDNIGHT_MS + 3_600_000, MIDNIGHT_MS + 3 * DAY_MS + 600_000
+
+    def look_up() -> None:
+        order_id, delta = world.trades[-1]["order_id"], world.last_delta(SYMBOL)
+        result_id = world.result(told_ms, slot.plan_id, SYMBOL, delta, order_id)
+        amt = str(world.holdings[SYMBOL].amt)
+        world.record("ledger", told_ms + 100, {
+            "symbol": SYMBOL, "rev": 3, "cause": "contained", "at_ms": told_ms + 100, "delta": "0", "amt_before": amt,
+            "amt_after": amt, "order_id": order_id, "plan_id": slot.plan_id, "result_id": result_id}, symbol=SYMBOL)
+
+    polls = 4 * DAY_MS // SLOW.poll_ms
+    perform(world, [*close(slot, tell_result=False), (told_ms, look_up),
+                    (adopted_ms, lambda: world.adjust(adopted_ms, SYMBOL, world.holdings[SYMBOL].amt))], polls=polls)
+    write(Story(world, MIDNIGHT_MS, MIDNIGHT_MS + polls * SLOW.poll_ms, ()), history)
+    found = audit_range(history, from_ms=MIDNIGHT_MS + 3 * DAY_MS, to_ms=MIDNIGHT_MS + 4 * DAY_MS, policy=SLOW)
+    assert (found.flow, found.breaks) == ((), ())
