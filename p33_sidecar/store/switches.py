@@ -28,13 +28,17 @@ def add_event(client: redis.Redis, kind: str, *, at_ms: int, by: str, **what: An
 
 
 def halt(client: redis.Redis, *, symbol: str = "", by: str, reason: str, at_ms: int, for_ms: int = 0) -> list[str]:
-    """Set the switch and withdraw what is open under it. Returns the symbols whose permit was withdrawn."""
+    """Set the switch and withdraw what is open under it, also where the server's memory is full and refuses all other
+    writes. Returns the symbols whose permit was withdrawn."""
     until = at_ms + for_ms if for_ms else None
     value = _ENCODE({"by": by, "reason": reason, "since_ms": at_ms, "until_ms": until})
     event = event_json("halt", at_ms=at_ms, by=by, symbol=symbol or None, reason=reason, until_ms=until)
     with store_errors():
-        return scripts.run(client, "halt", [keys.halt(symbol), keys.EVENTS, keys.SWITCHES],
-                           [symbol, value, for_ms, event, at_ms, by])
+        what = [keys.halt(symbol), keys.EVENTS, keys.SWITCHES], [symbol, value, for_ms, event, at_ms, by]
+        try:
+            return scripts.run(client, "halt", *what)
+        except redis.exceptions.OutOfMemoryError:
+            return scripts.run_over_limit(client, "halt", *what)
 
 
 def resume(client: redis.Redis, *, symbol: str = "", by: str, at_ms: int) -> bool:

@@ -8,11 +8,12 @@ import pytest
 import redis
 
 from p33_sidecar.cli.halted import standing
+from p33_sidecar.rehearsal.server import EmbeddedServer
 from p33_sidecar.service.clerk import HALTS_EVERY_MS
 from p33_sidecar.service.metrics import Metrics
 from p33_sidecar.service.status import status
 from p33_sidecar.store import keys, switch_journal
-from tests.cli.conftest import Tool
+from tests.cli.conftest import Tool, environment
 from tests.service.world import World
 
 WITHDRAWN_WITHIN_MS = 100
@@ -41,6 +42,21 @@ def test_a_halt_withdraws_within_100_ms_by_the_servers_own_clock(world: World, p
     assert (withdrawal["plan_id"], withdrawal["nonce"], withdrawal["symbol"], withdrawal["why"]) == (
         'a"b\\', nonce, "BTCUSDT", "halted")
     assert (withdrawal["by"], withdrawal["at_ms"], withdrawal["v"]) == (halt["by"], halt["at_ms"], 1)
+
+
+def test_a_halt_is_set_also_where_the_servers_memory_is_full() -> None:
+    """Every other write is refused: the switch is set, what was open is withdrawn, and it can be lifted again."""
+    with EmbeddedServer() as server:
+        world, p33 = World(server.url).open_books(), Tool(**environment(server.url))
+        assert world.ask() == "ALLOW 0.028"
+        world.redis.config_set("maxmemory", "1mb")
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            world.redis.set("something", "else")
+        assert p33("halt", "--reason", "memory", "--for", "30m", "--json").json["withdrawn"] == ["BTCUSDT"]
+        assert 0 < world.redis.pttl(keys.HALT) <= 1_800_000 and not world.redis.exists(keys.open_permit("BTCUSDT"))
+        assert [event["kind"] for event in events(world, "halt", "withdrawal")] == ["halt", "withdrawal"]
+        assert p33("resume").code == 0 and not world.redis.exists(keys.HALT)
+        world.close()
 
 
 def test_who_why_and_until_when_is_seen_everywhere(world: World, p33: Tool) -> None:
