@@ -13,6 +13,10 @@ LATEST_YEAR: Final = 2200
 DEFAULT_LAST: Final = "24h"
 
 
+class NoRange(argparse.ArgumentTypeError, ValueError):
+    """What was typed is no time or no length of it: a wrong option to argparse, a wrong value to everybody else."""
+
+
 def add_range(parser: argparse.ArgumentParser) -> None:
     """The three options of every command that takes a range."""
     parser.add_argument("--from", dest="from_ms", type=moment, metavar="TIME", help="ISO 8601, UTC unless it says so")
@@ -41,10 +45,10 @@ def moment(text: str) -> int:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 time, as 2026-11-21T06:00:00Z is") from None
+        raise NoRange(f"{text!r} is no ISO 8601 time, as 2026-11-21T06:00:00Z is") from None
     time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     if not 1970 <= time.year < LATEST_YEAR:
-        raise argparse.ArgumentTypeError(f"{text!r} lies before 1970 or after {LATEST_YEAR - 1}")
+        raise NoRange(f"{text!r} lies before 1970 or after {LATEST_YEAR - 1}")
     since = time - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
 
@@ -53,7 +57,7 @@ def length(text: str) -> int:
     """Milliseconds of `90s`, `30m`, `24h`, `7d`, `2w`."""
     match = _LENGTH.match(text)
     if not match or not int(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time, as 24h or 7d is")
+        raise NoRange(f"{text!r} is no length of time, as 24h or 7d is")
     return int(match[1]) * UNITS_MS[match[2]]
 
 

@@ -71,6 +71,17 @@ def test_the_review_says_that_it_has_too_little(archived, run):
     assert said["env_diff"] == "no change" and Path(said["report"]).exists()
 
 
+@pytest.mark.parametrize(("form", "words"), [
+    ({"from_time": "yesterday"}, "'yesterday' is no ISO 8601 time"), ({"to_time": "9999-12-31"}, "after 2199"),
+    ({"from_time": "2026-01-26", "to_time": "2026-01-25"}, "not before to_time"),
+    ({"material_pct": "five"}, "five"), ({"material_pct": "101"}, "from 0 to 100")])
+def test_a_review_of_no_range_fails_with_a_sentence(archived, run, form, words):
+    """What a person typed into the form; it is not tried again."""
+    result = run("review_thresholds", run_config={"ops": {"threshold_review": {"config": form}}})
+    failure, = (e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE)
+    assert words in failure.step_failure_data.user_failure_data.description
+
+
 def test_compaction_merges_and_changes_nothing(archived, run, p33):
     """The same rows before and after."""
     from p33_pipeline.history import TABLES
