@@ -255,3 +255,17 @@ def test_recall_knows_longs_shorts_and_legs() -> None:
     memory.recall(Snapshot(symbol=symbol, amt=amt, ts_ms=1, side=HEDGE if amt is None else side_of(amt))
                   for symbol, amt in amounts.items())
     assert memory.held == {"L", "S", "H"} and memory.scope == {"L", "S", "H"}
+
+
+def test_an_account_that_was_reset_is_believed_after_the_runbooks_remedy(ready: World, redis_url: str) -> None:
+    """Its rows are older than those seen, and stay so after a restart; without the versions, a restart takes them."""
+    ready.exchange.update_times["BTCUSDT"] = 1_000
+    ready.poll()
+    for forget, seen in ((False, False), (True, True)):
+        if forget:
+            ready.redis.delete(keys.ROW_VERSIONS)
+        second = World(redis_url)
+        second.exchange.update_times["BTCUSDT"] = 1
+        second.start_again()
+        assert ("BTCUSDT" in second.memory.positions) is seen
+        second.close()
