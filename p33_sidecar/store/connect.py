@@ -100,7 +100,12 @@ class store_errors:  # noqa: N801 - used like contextlib's, which cost a verdict
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, redis.RedisError):
-            raise StoreUnavailable(f"{kind.__name__}: {error}") from error
+            raise unavailable(error) from error
+
+
+def unavailable(error: redis.RedisError) -> StoreUnavailable:
+    """What redis-py raised, as ours."""
+    return StoreUnavailable(f"{type(error).__name__}: {error}")
 
 
 def server_ms(client: redis.Redis) -> int:

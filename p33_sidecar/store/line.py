@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BUFFER_BYTES = 65_536
 _NOT_YET = object()
 
-Command = Sequence[Any]
+Command = tuple[Any, ...]
 
 
 class Line:
@@ -51,7 +51,7 @@ class Line:
         """The replies to commands sent in one go, error replies among them. Raises StoreUnavailable."""
         try:
             sock = self._socket or self._open()
-            sock.sendall(b"".join([hiredis.pack_command(tuple(command)) for command in commands]))
+            sock.sendall(b"".join(map(hiredis.pack_command, commands)))
             return [self._read(sock) for _ in commands]
         except BlockingIOError as error:
             self.close()

@@ -16,7 +16,7 @@ from ..core.permit import Stamp, permit_bytes
 from ..core.quantity import text
 from ..core.record import Origin, record_bytes
 from . import keys, scripts
-from .connect import Link, store_errors
+from .connect import Link, store_errors, unavailable
 from .groups import make_group
 from .line import Command
 from .state import Issued, State, mark_after, state_keys
@@ -93,12 +93,11 @@ class VerdictStore:
 
     def _read(self, after: str, *, count: int, block_ms: int | None) -> list[Entry]:
         wait = () if block_ms is None else ("BLOCK", block_ms)
-        with store_errors():
-            try:
-                reply = self.line.ask(("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", count, *wait,
-                                       "STREAMS", self._plans, after))
-            except redis.ResponseError as error:
-                raise _named(error) from error
+        try:
+            reply = self.line.ask(("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", count, *wait,
+                                   "STREAMS", self._plans, after))
+        except redis.ResponseError as error:
+            raise _named(error) from error
         return [(entry_id, _fields(flat)) for entry_id, flat in reply[0][1]] if reply else []
 
     # -- verdicts ---------------------------------------------------------------------------------------------
@@ -116,18 +115,24 @@ class VerdictStore:
         Raises StoreUnavailable; what was issued before the connection broke stays issued and is recognised later.
         """
         commands = [self._issue_command(issue) for issue in issues]
-        with store_errors():
+        try:
             return [self._outcome(reply) for reply in self._run_all(commands)]
+        except redis.RedisError as error:
+            raise unavailable(error) from error
 
     def _run_all(self, commands: list[Command]) -> list[Any]:
-        """A server that lost its scripts is given them again; a command it did not know had no effect."""
         replies = self.line.ask_all(commands)
+        if redis.ResponseError in map(type, replies):
+            self._run_unknown(commands, replies)
+        return replies
+
+    def _run_unknown(self, commands: list[Command], replies: list[Any]) -> None:
+        """A server that lost its scripts is given them again; a command it did not know had no effect."""
         unknown = [index for index, reply in enumerate(replies) if _unknown_script(reply)]
         if unknown:
             scripts.load_all(self._redis)
             for index, reply in zip(unknown, self.line.ask_all([commands[i] for i in unknown]), strict=True):
                 replies[index] = reply
-        return replies
 
     def _issue_command(self, issue: Issue) -> Command:
         decision, facts, stamp = issue.decision, issue.facts, issue.stamp
@@ -167,8 +172,8 @@ def _fields(flat: list[str] | None) -> dict[str, str] | None:
 
 
 def _named(error: redis.ResponseError) -> Exception:
-    """GroupMissing where the stream or its group is gone, before or while we waited for it; else the error itself."""
-    return GroupMissing(str(error)) if str(error).startswith(("NOGROUP", "UNBLOCKED")) else error
+    """GroupMissing where the stream or its group is gone, before or while we waited for it; else StoreUnavailable."""
+    return GroupMissing(str(error)) if str(error).startswith(("NOGROUP", "UNBLOCKED")) else unavailable(error)
 
 
 def _unknown_script(reply: Any) -> bool:
