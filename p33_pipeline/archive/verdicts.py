@@ -62,6 +62,16 @@ class _Policy(msgspec.Struct, frozen=True, gc=False):
     skew_ms: int | None = None
 
 
+class _Plan(msgspec.Struct, gc=False):
+    """What the rules read of it; the rest is in `raw`."""
+
+    action: str = ""
+    side: str = ""
+    close_qty: str = ""
+    timestamp: str = ""
+    steps: str = ""
+
+
 class _Permit(msgspec.Struct, gc=False):
     issued_ms: int
     expires_ms: int
@@ -79,7 +89,7 @@ class _Decision(Said, gc=False):
     stream_id: str
     plan_id: str
     symbol: str
-    plan: dict[str, str]
+    plan: _Plan
     snapshot: _Snapshot | None
     ledger: _Book | None
     context: _Context
@@ -122,13 +132,12 @@ def decision(fields: Fields) -> Row:
         _WHOLE.decode(fields["json"])  # says what is wrong, and where
         raise
     plan, shot, book, context, times, permit = r.plan, r.snapshot, r.ledger, r.context, r.times, r.permit
-    asked = plan.get
-    return (r.decision_id, r.stream_id, r.plan_id, r.symbol, asked("action", ""), r.outcome, r.reason, permit.nonce,
+    return (r.decision_id, r.stream_id, r.plan_id, r.symbol, plan.action, r.outcome, r.reason, permit.nonce,
             r.venue, r.instance, r.policy_hash, r.requested_qty, r.safe_close_qty, shot and shot.position_amt,
             book and book.last_known_amt, price(shot.mark_price) if shot else None, book and book.rev,
             context.snapshot_age_ms, context.last_order_age_ms, times.published_ms, times.read_ms, times.decided_ms,
-            permit.issued_ms, permit.expires_ms, shot and shot.ts_ms, asked("side", "").upper(), asked("close_qty", ""),
-            asked("timestamp", ""), asked("steps", ""), shot and shot.side, book and book.last_order_time_ms,
+            permit.issued_ms, permit.expires_ms, shot and shot.ts_ms, plan.side.upper(), plan.close_qty,
+            plan.timestamp, plan.steps, shot and shot.side, book and book.last_order_time_ms,
             filters, _CONTEXT(context), policy)
 
 
