@@ -16,7 +16,7 @@ from p33_pipeline.history import History
 from p33_pipeline.news import errors_of, remember, untold
 from p33_pipeline.partitions import DAILY, HOURLY, hour_key
 from p33_pipeline.resources import P33
-from p33_pipeline.webhook import post
+from p33_pipeline.webhook import post, run_link
 from p33_sidecar.store import keys
 from p33_sidecar.store.connect import Link, store_errors
 
@@ -60,7 +60,8 @@ def _opened(fields: dict[str, str]) -> bool:
 @dg.sensor(name="tell_of_errors", default_status=RUNNING,
            description="Sends new findings of error severity to P33_WEBHOOK_URL, each once.")
 def tell_of_errors(context: dg.SensorEvaluationContext, p33: P33) -> dg.SensorResult | dg.SkipReason:
-    url = p33.settings()["P33_WEBHOOK_URL"]
+    settings = p33.settings()
+    url = settings["P33_WEBHOOK_URL"]
 
     def tell(run: dg.DagsterRun, _: dg.DagsterEvent) -> None:
         if not url:
@@ -69,7 +70,8 @@ def tell_of_errors(context: dg.SensorEvaluationContext, p33: P33) -> dg.SensorRe
         found = _audit_of(run, history)
         if found is None:
             return
-        for name, message in untold(history, errors_of(found, link=f"run {run.run_id}")).items():
+        link = run_link(settings["P33_DAGSTER_URL"], run.run_id)
+        for name, message in untold(history, errors_of(found, link=link)).items():
             post(url, message)
             remember(history, [name])
 

@@ -26,6 +26,11 @@ class Message(msgspec.Struct, frozen=True):
     link: str
 
 
+def run_link(dagster_url: str, run_id: str) -> str:
+    """Where the run is looked at; without P33_DAGSTER_URL what to look for."""
+    return f"{dagster_url}/runs/{run_id}" if dagster_url else f"run {run_id}"
+
+
 def post(url: str, message: Message) -> None:
     """Send it. Raises WebhookFailed for anything but a 2xx answer, without the URL or what the answer says."""
     try:

@@ -104,6 +104,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             "What people say of breaks; a file of SQLite's beside the archive by default", _read.database, secret=True),
     Setting("P33_WEBHOOK_URL", "", "http:// or https:// URL", "Where findings and failures are sent",
             _read.url("http", "https"), secret=True),
+    Setting("P33_DAGSTER_URL", "", "http:// or https:// base URL",
+            "Where people reach Dagster; what is sent to the webhook links to its runs", _read.base_url),
     Setting("APPLY_MODE", "dry_run", "dry_run or testnet", "Whether the Apply Layer sends orders",
             _read.one_of("dry_run", "testnet", fold=str.lower)),
     Setting("APPLY_GATE", "both", "both or governor", "governor: the rollback to Governor-only mode",

@@ -16,7 +16,7 @@ DEFAULTS = {  # contract, chapter 6
     "P33_COOLDOWN_SEC": 15_000, "P33_QTY_TOLERANCE_PCT": Decimal("1.0"), "P33_PERMIT_TTL": 60_000,
     "P33_PLAN_MAX_AGE_SEC": 60_000, "P33_REFRESH_BUDGET_MS": 800, "P33_LEDGER_BOOTSTRAP": "adopt",
     "P33_PLAN_STREAM": "quantum:apply.plan", "P33_RESULT_STREAM": "quantum:apply.result",
-    "P33_HISTORY_URL": "./history", "P33_WEBHOOK_URL": "", "P33_REGISTRY_URL": "",
+    "P33_HISTORY_URL": "./history", "P33_WEBHOOK_URL": "", "P33_REGISTRY_URL": "", "P33_DAGSTER_URL": "",
     "APPLY_MODE": "dry_run", "APPLY_GATE": "both",
     "APPLY_PERMIT_WAIT_MS": 1200, "APPLY_METRICS_PORT": 8043, "APPLY_ALLOW_MAINNET": False,
     "P33_METRICS_HOST": "127.0.0.1", "P33_METRICS_PORT": 8045, "P33_INSTANCE": "", "P33_LOG_LEVEL": "INFO",

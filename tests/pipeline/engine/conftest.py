@@ -23,6 +23,7 @@ from tests.core.made import NOW_MS, ORIGIN, POLICY, STAMP, facts
 
 HOUR, DAY = hour_key(NOW_MS), day_key(NOW_MS)
 BEGIN_MS = NOW_MS // 3_600_000 * 3_600_000
+UI = "https://p33.example/dagster"
 SECRET = "hook-token-of-nobody"
 
 warnings.simplefilter("ignore", dg.BetaWarning)
@@ -103,8 +104,9 @@ def store() -> Iterator[EmbeddedServer]:
 def p33(store, hook, tmp_path_factory) -> P33:
     return P33(overrides={
         "REDIS_URL": store.url, "P33_HISTORY_URL": str(tmp_path_factory.mktemp("history")),
-        "P33_WEBHOOK_URL": f"http://127.0.0.1:{hook.server_port}/{SECRET}", "BINANCE_API_KEY": "",
-        "BINANCE_API_SECRET": "", "BINANCE_TESTNET_API_KEY": "", "BINANCE_TESTNET_API_SECRET": ""})
+        "P33_WEBHOOK_URL": f"http://127.0.0.1:{hook.server_port}/{SECRET}", "P33_DAGSTER_URL": UI,
+        **dict.fromkeys(("BINANCE_API_KEY", "BINANCE_API_SECRET", "BINANCE_TESTNET_API_KEY",
+                         "BINANCE_TESTNET_API_SECRET"), "")})
 
 
 @pytest.fixture(scope="module")

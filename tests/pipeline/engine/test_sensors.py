@@ -14,7 +14,7 @@ from p33_pipeline.sensors import tell_of_failed_runs
 from p33_pipeline.webhook import WebhookFailed
 from p33_sidecar.errors import StoreUnavailable
 from p33_sidecar.store import keys
-from tests.pipeline.engine.conftest import HOUR, SECRET, Hook, build_defs
+from tests.pipeline.engine.conftest import HOUR, SECRET, UI, Hook, build_defs
 
 
 def event(client: redis.Redis, kind: str, state: str) -> str:
@@ -73,9 +73,20 @@ def test_a_failed_run_is_told_with_its_sentence(p33, instance, messages, cursors
     told = turn(tell_of_failed_runs, p33, instance, cursors["tell_of_failed_runs"])
     message, = messages
     assert message["what"] == "archive_now failed" and "allowed is" in message["how_much"]
-    assert message["since"].startswith("20") and run_id in message["link"]
+    assert message["since"].startswith("20") and message["link"] == f"{UI}/runs/{run_id}"
     assert all(message[part] in message["text"] for part in ("what", "since", "how_much", "link"))
     assert isinstance(turn(tell_of_failed_runs, p33, instance, told.cursor), dg.SkipReason) and len(messages) == 1
+
+
+def test_a_fault_of_ours_is_told_by_what_it_was(p33, instance, messages, cursors, monkeypatch):
+    """After the last try Dagster says only that there were too many."""
+    def break_down(_: object) -> None:
+        raise RuntimeError("the roof came down")
+
+    monkeypatch.setattr("p33_pipeline.assets.archive.archive_now", break_down)
+    build_defs(p33=p33).resolve_job_def("archive_now").execute_in_process(instance=instance, raise_on_error=False)
+    turn(tell_of_failed_runs, p33, instance, cursors["tell_of_failed_runs"])
+    assert "the roof came down" in messages[0]["how_much"]
 
 
 def test_a_message_that_is_not_taken_fails_the_tick_without_the_url(p33, instance, messages, cursors):
