@@ -15,6 +15,7 @@ from ..store.reading import Standing
 from ..store.settling import Person, Settled, Settler, SettlingRefused, not_free
 from . import paper
 from .session import Session, person
+from .symbols import meant
 from .units import age, amount, moment, plain, signed
 
 JOURNAL_LINES = 10
@@ -25,7 +26,9 @@ JOURNAL_LINES = 10
 
 def show(session: Session, symbol: str, *, as_json: bool) -> int:
     """Print one book, or all that are not flat on both sides. 1: the symbol has none."""
-    return _show_one(session, symbol, as_json=as_json) if symbol else _show_all(session, as_json=as_json)
+    if not symbol:
+        return _show_all(session, as_json=as_json)
+    return _show_one(session, meant(session, symbol), as_json=as_json)
 
 
 def _show_one(session: Session, symbol: str, *, as_json: bool) -> int:
@@ -117,6 +120,7 @@ def _journal(journal: list[dict]) -> Any:
 
 def settle(session: Session, symbol: str, amt: Decimal | None, *, reason: str, force: bool, as_json: bool) -> int:
     """Adopt the exchange's amount, or the given one, with who and why. 1: refused, nothing was changed."""
+    symbol = meant(session, symbol)
     settler = Settler(session.redis, reading=session.reading, policy=session.settings.policy)
     who = Person(by=person(), why=reason)
     try:

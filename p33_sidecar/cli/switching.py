@@ -5,11 +5,13 @@ from __future__ import annotations
 from ..store import switches
 from . import paper
 from .session import Session, person
+from .symbols import meant
 from .units import moment
 
 
 def halt(session: Session, symbol: str, *, reason: str, for_ms: int, as_json: bool) -> int:
     """Set the switch; open permits under it are withdrawn in the same step."""
+    symbol = meant(session, symbol)
     at_ms, by = session.reading.now_ms(), person()
     withdrawn = switches.halt(session.redis, symbol=symbol, by=by, reason=reason, at_ms=at_ms, for_ms=for_ms)
     until_ms = at_ms + for_ms if for_ms else None
@@ -28,6 +30,7 @@ def halt(session: Session, symbol: str, *, reason: str, for_ms: int, as_json: bo
 
 def resume(session: Session, symbol: str, *, as_json: bool) -> int:
     """Lift the switch; says which others still hold."""
+    symbol = meant(session, symbol)
     lifted = switches.resume(session.redis, symbol=symbol, by=person(), at_ms=session.reading.now_ms())
     left = switches.halts(session.redis)
     if as_json:

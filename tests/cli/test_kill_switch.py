@@ -59,6 +59,26 @@ def test_a_halt_is_set_also_where_the_servers_memory_is_full() -> None:
         world.close()
 
 
+def test_i51_a_symbol_is_halted_and_resumed_however_it_is_typed(world: World, p33: Tool) -> None:
+    """`p33 halt btcusdt` halts BTCUSDT, and says so."""
+    said = p33("halt", "btcusdt", "--json")
+    assert said.json["halted"] == "BTCUSDT" and "BTCUSDT" in said.err and world.ask() == "halted"
+    assert p33("ledger", "show", "btcusdt", "--json").json["symbol"] == "BTCUSDT"
+    assert p33("resume", "btcusdt", "--json").json == {"resumed": "BTCUSDT", "was_halted": True, "still_halted": []}
+    assert world.ask() == "ALLOW 0.028"
+
+
+def test_a_symbol_that_nobody_knows_is_halted_as_typed_and_said_to_be_unknown(world: World, p33: Tool) -> None:
+    """Whatever else cannot be read: a switch is set. One that was set by hand under an odd name can be lifted."""
+    world.redis.delete(keys.FILTERS)
+    world.redis.rpush(keys.FILTERS, "what is this")
+    said = p33("halt", "NOSUCHUSDT", "--json")
+    assert (said.code, world.redis.exists(keys.halt("NOSUCHUSDT"))) == (0, 1) and "no symbol NOSUCHUSDT" in said.err
+    world.redis.set(keys.halt("btcusdt"), "1")
+    assert p33("resume", "btcusdt", "--json").json["resumed"] == "btcusdt"
+    assert not world.redis.exists(keys.halt("btcusdt"))
+
+
 def test_who_why_and_until_when_is_seen_everywhere(world: World, p33: Tool) -> None:
     """Journal, status.json (which the page draws), `p33 status`, metrics, and the sidecar's log."""
     said = p33("halt", "BTCUSDT", "--reason", "moved by hand", "--for", "30m", "--json").json
