@@ -79,7 +79,7 @@ def on_clock(clock: HandClock) -> Iterator[None]:
 
 
 class _Client(fakeredis.FakeRedis):
-    """fakeredis lacks CONFIG and INFO; what is asked of them is whether an append-only file is kept."""
+    """fakeredis lacks CONFIG and INFO. They are asked for an append-only file, and whether keys are evicted."""
 
     def execute_command(self, *args, **options):
         try:
@@ -89,6 +89,9 @@ class _Client(fakeredis.FakeRedis):
 
     def config_get(self, pattern: str = "*", *args, **options) -> dict[str, str]:
         return {"appendonly": "yes"}
+
+    def info(self, section: str | None = None, *args, **options) -> dict[str, Any]:
+        return {"maxmemory": 0}
 
 
 class FakeLine(Line):
