@@ -15,7 +15,7 @@ import msgspec
 
 from p33_pipeline.auditing import audit_range, report_of
 from p33_pipeline.errors import NothingToJudge
-from p33_pipeline.outermost import outermost
+from p33_pipeline.outermost import outermost, say
 from p33_pipeline.ranges import add_range, iso, range_of
 from p33_pipeline.registry import notes_of
 from p33_pipeline.render.page import amount, span, usdt
@@ -48,14 +48,15 @@ def _audit(options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(as_json(report, places=places)), indent=2).decode())
     else:
-        print(summary(report, html=places["html"]))
+        for line in summary(report, html=places["html"]):
+            say(line)
     if not found.judged:
         raise NothingToJudge(f"the archive at {history.place} has no poll of this range and ends at "
                              f"{iso(found.until_ms)}: see that P33_HISTORY_URL and the range are right")
     return NOTHING if found.clean else SOMETHING
 
 
-def summary(report: Report, *, html: str) -> str:
+def summary(report: Report, *, html: str) -> list[str]:
     """The audit in a few lines, for a terminal."""
     audit = report.audit
     lines = [f"{iso(audit.from_ms)} to {iso(audit.to_ms)}", report.sentence]
@@ -64,7 +65,7 @@ def summary(report: Report, *, html: str) -> str:
     lines += [f"  {f.finding}  {f.symbol}  {iso(f.at_ms)}  {f.detail}" for f in audit.flow[:SHOWN]]
     lines += [f"  {f.finding}  {iso(f.at_ms)}  {f.detail}" for f in audit.sources[:SHOWN]]
     left = sum(max(len(found) - SHOWN, 0) for found in (audit.breaks, audit.flow, audit.sources))
-    return "\n".join([*lines, *([f"  {left} more stand in the report"] if left else []), f"Report: {html}"])
+    return [*lines, *([f"  {left} more stand in the report"] if left else []), f"Report: {html}"]
 
 
 def _parser() -> argparse.ArgumentParser:

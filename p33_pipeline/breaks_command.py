@@ -17,7 +17,7 @@ from p33_pipeline.audit.findings import Audit, Break
 from p33_pipeline.auditing import AUDITS
 from p33_pipeline.errors import HistoryUnreadable
 from p33_pipeline.history import History
-from p33_pipeline.outermost import outermost
+from p33_pipeline.outermost import outermost, say
 from p33_pipeline.ranges import iso
 from p33_pipeline.registry import registry_of
 from p33_pipeline.render.page import amount, span, usdt
@@ -44,6 +44,8 @@ def _act(options: argparse.Namespace) -> int:
         print(f"p33 breaks: no audit found a break {options.break_id}; `p33 breaks list` shows them", file=sys.stderr)
         return NONE
     if options.act == "annotate":
+        if (options.state, options.owner, options.comment) == ("", None, None):
+            raise ValueError("nothing is said: give --state, --owner or --comment")
         registry.annotate(options.break_id, by=_person(), state=options.state, owner=options.owner,
                           comment=options.comment)
     return _show(found[options.break_id], registry.history(options.break_id), options)
@@ -83,9 +85,9 @@ def _list(found: dict[str, Break], notes: dict[str, Note], options: argparse.Nam
     if options.json:
         print(msgspec.json.encode(rows).decode())
     for row in [] if options.json else rows:
-        print(f"{row['break_id']}  {row['class']}  {row['symbol']}  {row['opened']}  "
-              f"{'open' if row['closed'] is None else span(row['lasted_ms'])}  {row['max_difference']}  "
-              f"{row['notional_usdt']} USDT  {row['state']}  {row['owner']}")
+        say(f"{row['break_id']}  {row['class']}  {row['symbol']}  {row['opened']}  "
+            f"{'open' if row['closed'] is None else span(row['lasted_ms'])}  {row['max_difference']}  "
+            f"{row['notional_usdt']} USDT  {row['state']}  {row['owner']}")
     if not rows and not options.json:
         print("no break that is open; --all shows the closed ones too")
     return DONE if rows else NONE
@@ -99,11 +101,11 @@ def _show(found: Break, changes: list[dict], options: argparse.Namespace) -> int
         return DONE
     for name, value in row.items():
         if name not in ("history", "evidence"):
-            print(f"{name:15} {value}")
+            say(f"{name:15} {value}")
     for kind, ids in row["evidence"].items():
-        print(f"{kind:15} {' '.join(ids) or '-'}")
+        say(f"{kind:15} {' '.join(ids) or '-'}")
     for change in changes:
-        print(f"{iso(change['at_ms'])} {change['by']}: {change['state']} {change['owner']} {change['comment']}")
+        say(f"{iso(change['at_ms'])} {change['by']}: {change['state']} {change['owner']} {change['comment']}")
     return DONE
 
 

@@ -13,7 +13,9 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from p33_pipeline.audit_command import summary
 from p33_pipeline.history.tables import TABLES
+from p33_pipeline.outermost import say
 from p33_pipeline.report.facts import HOUR_MS, Timeline, facts_of
 from p33_pipeline.report.output import as_csv, as_json, write
 from p33_pipeline.report.page import page
@@ -195,3 +197,13 @@ def test_a_range_of_any_length_is_drawn_to_its_end_and_stays_small(days):
     bars = [(int(x), int(wide)) for x, wide in re.findall(r'class="bar" x="(\d+)" y="\d+" width="(\d+)"', text)]
     assert len(bars) == 2 and all(x + wide <= WIDTH for x, wide in bars) and len(text.encode()) < 2_000_000
     assert "1 denials: halted 1" in text and "40 s at most between 2 good polls" in text
+
+
+def test_a_terminal_gets_nothing_to_act_on(capsys):
+    """A finding's detail quotes what came from outside."""
+    found = msgspec.structs.replace(bad().audit.flow[0], detail="an \x1b[2J order")
+    report = Report(audit(flow=[found]), quiet().facts)
+    for line in summary(report, html="/r.html"):
+        say(line)
+    said = capsys.readouterr().out
+    assert "an \\x1b[2J order" in said and "\x1b" not in said and said.endswith("Report: /r.html\n")

@@ -65,6 +65,20 @@ def test_a_wrong_form_fails_with_a_sentence(instance, break_id, defs, form, word
     assert words in failure.step_failure_data.user_failure_data.description
 
 
+def test_what_people_say_does_not_act_on_the_terminal(p33, break_id):
+    """Colours, titles and line ends in a comment are shown, not sent."""
+    assert p33_breaks(p33, "annotate", break_id, "--comment", "\x1b]0;title\x07\nred").returncode == 0
+    for arguments in (("list", "--all"), ("show", break_id)):
+        told = p33_breaks(p33, *arguments)
+        assert told.returncode == 0 and not {"\x1b", "\x07"} & set(told.stdout)
+    assert "\\x1b]0;title\\x07\\x0ared" in told.stdout
+
+
+def test_an_annotation_that_says_nothing_is_none(p33, break_id):
+    told = p33_breaks(p33, "annotate", break_id)
+    assert told.returncode == 2 and "nothing is said" in told.stderr
+
+
 def test_an_unknown_break_is_exit_code_1(p33, break_id):
     """With where to look."""
     done = p33_breaks(p33, "show", "0123456789abcdef")
