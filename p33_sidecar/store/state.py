@@ -207,9 +207,10 @@ def phase_of(state: State, *, policy: Policy, now_ms: int, amt: Decimal | None,
         taken_ms = _taken_ms(rest, issued, now_ms)
         ends = taken_ms + policy.permit_ttl_ms + policy.cooldown_ms
         return (Phase.TAKEN, ends, 0) if now_ms < ends else (Phase.FREE, 0, ends)
+    if not state.open or now_ms >= issued.expires_ms:
+        return Phase.FREE, 0, 0
     same_facts = amt is not None and text(amt) == issued.amt and str(rev) == issued.rev
-    still_open = state.open in (noted, UNREADABLE) and now_ms < issued.expires_ms
-    return (Phase.OPEN, issued.expires_ms, 0) if still_open and same_facts else (Phase.FREE, 0, 0)
+    return (Phase.OPEN, issued.expires_ms, 0) if same_facts else (Phase.FREE, 0, 0)
 
 
 def _taken_ms(rest: str, issued: Issued, now_ms: int) -> int:

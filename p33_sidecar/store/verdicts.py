@@ -168,7 +168,10 @@ class VerdictStore:
 
 
 def _fields(flat: list[str] | None) -> dict[str, str] | None:
-    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else None
+    if not flat:
+        return None
+    parts = iter(flat)
+    return dict(zip(parts, parts, strict=True))
 
 
 def _named(error: redis.ResponseError) -> Exception:
