@@ -18,7 +18,7 @@ from ..exchange.venue import venue_of
 from ..settings import Settings
 from ..store import keys, switches
 from ..store.connect import EVICTS, NOT_DURABLE, is_durable, may_evict, store_errors
-from ..store.positions import PositionStore, RedisBans
+from ..store.positions import BanUnreadable, PositionStore, RedisBans
 from ..store.reading import Reading, Standing
 from ..store.settling import not_free
 from .asking import Sidecar, ask_sidecar
@@ -89,12 +89,19 @@ def _store(session: Session) -> dict[str, Any]:
     with store_errors():
         durable, evicts = is_durable(session.redis), may_evict(session.redis)
         venue, accepted = session.redis.get(keys.VENUE), session.redis.get(keys.RUN_ID) or ""
-        ban_until_ms = RedisBans(session.redis).ban_until_ms()
-        gap_ms = int(session.redis.get(keys.GAP) or 0)
+        gap = session.redis.get(keys.GAP) or "0"
         unsettled = session.redis.hlen(keys.UNSETTLED)
     return {"durable": durable, "evicts": evicts, "venue": venue, "our_venue": venue_of(session.settings.exchange_url),
-            "restarted": bool(accepted) and accepted != session.link.run_id, "ban_until_ms": ban_until_ms,
-            "gap_ms": gap_ms, "unsettled_orders": unsettled}
+            "restarted": bool(accepted) and accepted != session.link.run_id, "ban_until_ms": _ban_until_ms(session),
+            "gap_ms": int(gap) if gap.isdigit() else None, "unsettled_orders": unsettled}
+
+
+def _ban_until_ms(session: Session) -> int | None:
+    """None: there is no knowing."""
+    try:
+        return RedisBans(session.redis).ban_until_ms()
+    except BanUnreadable:
+        return None
 
 
 def _warnings(session: Session, store: dict, halts: dict, standings: list[Standing], incidents: dict) -> list[str]:
@@ -106,7 +113,9 @@ def _warnings(session: Session, store: dict, halts: dict, standings: list[Standi
         ("Redis does not say whether it keeps an append-only file", store["durable"] is None),
         (f"this database belongs to {store['venue']}, not to {store['our_venue']}", foreign),
         ("the Redis server restarted and is not trusted yet", store["restarted"]),
-        (f"the exchange has banned us until {moment(store['ban_until_ms'])}", store["ban_until_ms"] > now_ms),
+        (f"the exchange has banned us until {moment(store['ban_until_ms'])}", (store["ban_until_ms"] or 0) > now_ms),
+        (f"{keys.BAN} holds no time: nothing is asked of the exchange", store["ban_until_ms"] is None),
+        (f"{keys.GAP} holds no time: every book is doubted", store["gap_ms"] is None),
         (f"{store['unsettled_orders']} orders whose fate is not known", store["unsettled_orders"] > 0),
         ("halted: " + ", ".join(symbol or "everything" for symbol in sorted(halts)), bool(halts)),
         ("book and exchange differ: " + ", ".join(sorted(incidents)), bool(incidents)),

@@ -5,12 +5,16 @@ A restart forgets nothing that it could know (incidents I22, I28, X07). Done bef
 
 from __future__ import annotations
 
+import logging
+
 from ..core.record import policy_hash, value_json
 from ..store import switches
 from ..store.connect import Link, ServerClock, is_durable, may_evict
-from ..store.positions import PositionStore, RedisBans
+from ..store.positions import BanUnreadable, PositionStore, RedisBans
 from .clocks import end_outliving
 from .memory import Memory
+
+log = logging.getLogger("p33.recall")
 
 
 def recall(link: Link, memory: Memory, clock: ServerClock) -> None:
@@ -19,7 +23,10 @@ def recall(link: Link, memory: Memory, clock: ServerClock) -> None:
     store = PositionStore(link.redis)
     if stored := store.filters():
         memory.filters_read_ms, memory.filters = stored
-    memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
+    try:
+        memory.ban_until_ms = RedisBans(link.redis).ban_until_ms()
+    except BanUnreadable as unreadable:  # the exchange is not asked before somebody has mended it; plans are denied
+        log.error("ban.unreadable", extra={"fields": {"why": str(unreadable)}})
     memory.durable, memory.evicts = is_durable(link.redis), may_evict(link.redis)
     if not memory.ours:
         return

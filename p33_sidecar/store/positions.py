@@ -126,6 +126,10 @@ def _incident(raw: str) -> dict:
         return {}
 
 
+class BanUnreadable(StoreUnavailable):
+    """The ban's key holds no time: whether one is in force cannot be known."""
+
+
 class RedisBans:
     """The exchange's ban, kept where every process and every restart finds it. `by`: who tells of it."""
 
@@ -133,11 +137,16 @@ class RedisBans:
         self.redis, self.by = client, by
 
     def ban_until_ms(self) -> int:
-        """Unix ms before which nothing may be sent. What cannot be read is no time, and raises StoreUnavailable."""
+        """Unix ms before which nothing may be sent. What cannot be read is no time, and raises BanUnreadable."""
         with store_errors():
-            until = self.redis.get(keys.BAN) or "0"
+            try:
+                until = self.redis.get(keys.BAN) or "0"
+            except redis.ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                until = ""
         if not until.isdigit():
-            raise StoreUnavailable(f"{keys.BAN} holds no time")
+            raise BanUnreadable(f"{keys.BAN} holds no time")
         return int(until)
 
     def set_ban(self, until_ms: int, why: str) -> None:

@@ -43,3 +43,12 @@ def test_a_field_that_is_nonsense_is_said_or_passed_over(world: World, p33: Tool
         said = p33(*command)
         assert said.code in (0, 1, 69), (command, said)
         assert "\x1b" not in said.out + said.err
+
+
+@pytest.mark.parametrize("key", [keys.BAN, keys.GAP])
+def test_a_time_that_is_none_is_named_by_the_status(world: World, p33: Tool, key: str) -> None:
+    """The one command that is asked for first at night: it says which key, and shows the rest."""
+    world.redis.set(key, "soon")
+    said = p33("status", "--json")
+    assert said.code == 1 and any(warning.startswith(f"{key} holds no time") for warning in said.json["warnings"])
+    assert said.json["symbols"]

@@ -8,12 +8,14 @@ from decimal import Decimal
 import pytest
 import redis
 
+from p33_sidecar.rehearsal.exchange import SimExchange
 from p33_sidecar.service.recall import recall
 from p33_sidecar.store import keys
 from p33_sidecar.store.positions import PositionStore
 from p33_sidecar.store.reading import Reading
 from p33_sidecar.store.settling import Person, Settler, SettlingRefused
 from tests.service.keeping import Keeping
+from tests.service.over_http import closed, served
 from tests.service.world import PLANS, RESULTS, World
 
 Wreck = Callable[[redis.Redis, str], None]
@@ -197,3 +199,19 @@ def test_a_start_on_spoilt_lot_rules_or_versions_asks_the_exchange(
     assert PositionStore(second.redis).filters()[1]["BTCUSDT"] == second.exchange.lot_rules["BTCUSDT"]
     assert second.memory.filters == second.exchange.lot_rules and second.memory.last_good_poll
     second.close()
+
+
+@pytest.mark.parametrize("wreck", [lambda client: client.set(keys.BAN, "soon"),
+                                   lambda client: client.rpush(keys.BAN, "what is this")], ids=["text", "list"])
+def test_a_start_with_a_ban_that_cannot_be_read_asks_nothing_and_runs(
+        redis_url: str, sim: SimExchange, wreck: Callable[[redis.Redis], object]) -> None:
+    """Not knowing is no leave to ask, and no reason to end: polls fail by name until it is mended."""
+    world = served(redis_url, sim)
+    wreck(world.redis)
+    recall(world.link, world.memory, world.clock)
+    world.poll()
+    assert world.memory.last_poll.outcome == "ban_unknown" and not sim.request_count("positionRisk")
+    world.redis.delete(keys.BAN)
+    world.poll()
+    assert world.memory.last_poll.outcome == "ok"
+    closed(world)
