@@ -45,6 +45,8 @@ class _Poll(Said, gc=False):
     positions: list[_Held] = []
     detail: str = ""
     bad_rows: dict[str, Any] = {}
+    older_rows: list[str] = []
+    missing_rows: list[str] = []
     scope: list[str] | None = None
 
 
@@ -101,7 +103,7 @@ def _poll(fields: Fields) -> Row:
     positions = [(p.symbol, amount(p.position_amt), p.side, price(p.entry_price), price(p.mark_price),
                   p.update_time_ms) for p in r.positions]
     return (fields.get("poll_id", ""), r.outcome, r.detail, r.requested_ms, r.received_ms, positions,
-            sorted(r.bad_rows), r.scope)
+            sorted({*r.bad_rows, *r.older_rows, *r.missing_rows}), r.scope)
 
 
 def _booking(fields: Fields) -> Row:

@@ -55,15 +55,20 @@ def snapshots_of(current: Mapping[str, SymbolPosition], symbols: Iterable[str], 
     return [_snapshot(current[symbol], requested_ms) for symbol in symbols if symbol in current]
 
 
-def good_record(reply: PositionsReply, sifted: Sifted, *, received_ms: int, scope: frozenset[str] | None) -> bytes:
-    """A poll's entry in `quantum:p33:snapshots`; `scope` where it changed since the last one."""
+def good_record(reply: PositionsReply, sifted: Sifted, *, received_ms: int, scope: frozenset[str],
+                tell_scope: bool) -> bytes:
+    """A poll's entry in `quantum:p33:snapshots`. A symbol in scope that stands nowhere in it is flat: so every one that
+    is not known is named, by what is wrong with its row, or as missing."""
     record = {"v": 1, "requested_ms": reply.requested_ms, "received_ms": received_ms, "outcome": "ok",
               "positions": [_held(position) for position in sifted.current.values() if position.held]}
     if reply.bad_rows:
         record["bad_rows"] = dict(list(reply.bad_rows.items())[:_MOST_NAMED])
     if sifted.behind:
         record["older_rows"] = sorted(sifted.behind)[:_MOST_NAMED]
-    if scope is not None:
+    named = {*record.get("bad_rows", ()), *record.get("older_rows", ())}
+    if missing := scope - sifted.current.keys() - named:
+        record["missing_rows"] = sorted(missing)
+    if tell_scope:
         record["scope"] = sorted(scope)
     return _ENCODE(record)
 

@@ -150,7 +150,7 @@ class Poller:
         """
         scope = self.memory.scope
         record = good_record(reply, sifted, received_ms=poll.received_ms,
-                             scope=scope if scope != self._scope_recorded else None)
+                             scope=scope, tell_scope=scope != self._scope_recorded)
         self._versions |= sifted.versions
         self._unsaved |= sifted.versions
         poll_id, now_ms = _poll_id(poll.requested_ms), self.clock.now_ms()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from p33_pipeline.audit.findings import Audit
@@ -151,3 +152,17 @@ def test_a_result_that_comes_days_after_its_order_is_judged_by_its_own_permit(hi
     write(Story(world, MIDNIGHT_MS, MIDNIGHT_MS + polls * SLOW.poll_ms, ()), history)
     found = audit_range(history, from_ms=MIDNIGHT_MS + 3 * DAY_MS, to_ms=MIDNIGHT_MS + 4 * DAY_MS, policy=SLOW)
     assert (found.flow, found.breaks) == ((), ())
+
+
+@pytest.mark.parametrize("unknown", [{"bad_rows": {SYMBOL: "no amount"}}, {"older_rows": [SYMBOL]},
+                                     {"missing_rows": [SYMBOL]}])
+def test_a_poll_that_does_not_know_a_symbol_does_not_say_that_it_is_flat(history, unknown):
+    """A row that is older than one seen before, or none at all (delisted, for one): no moment to compare, no ghost."""
+    world = World({SYMBOL: HELD}, start_ms=START_MS, policy=POLICY)
+    perform(world, [], polls=POLLS)
+    polls = world.streams["snapshots"]
+    for place in range(20, 24):
+        body = msgspec.json.decode(polls[place][1]["json"]) | {"positions": []} | unknown
+        polls[place][1]["json"] = msgspec.json.encode(body).decode()
+    write(Story(world, START_MS, START_MS + POLLS * POLICY.poll_ms, ()), history)
+    assert day(history, 0).breaks == ()

@@ -82,6 +82,16 @@ def test_x01_failed_poll_changes_nothing_but_the_record(world: World, kind: str)
     assert world.memory.last_poll.outcome == kind and world.memory.last_good_poll.outcome == "ok"
 
 
+def test_a_symbol_that_the_reply_lacks_is_named_in_the_record(world: World) -> None:
+    """Who reads the record later takes a symbol that stands nowhere in it for flat."""
+    world.exchange.amounts = {"BTCUSDT": "0.010", "ETHUSDT": "1"}
+    world.poll()
+    assert "missing_rows" not in last_record(world)
+    world.exchange.amounts = {"ETHUSDT": "1"}
+    world.poll()
+    assert last_record(world)["missing_rows"] == ["BTCUSDT"]
+
+
 def test_older_row_is_not_newer_truth(world: World) -> None:
     """updateTime may not go backwards, also across a restart: such a symbol is unknown, and said so in the record."""
     world.exchange.amounts, world.exchange.update_times = {"BTCUSDT": "0.010"}, {"BTCUSDT": 2_000}
