@@ -41,6 +41,8 @@ set_gate() {
   if grep -q '^APPLY_GATE=' "$ENV_FILE"; then
     sed "s/^APPLY_GATE=.*/APPLY_GATE=$1/" "$ENV_FILE" > "$fresh"
   else
+    # An editor may have left the last line without its end: what is added would become part of that setting.
+    if [ -n "$(tail -c 1 "$fresh")" ]; then echo >> "$fresh"; fi
     printf 'APPLY_GATE=%s\n' "$1" >> "$fresh"
   fi
   mv "$fresh" "$ENV_FILE"

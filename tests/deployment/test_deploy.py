@@ -239,6 +239,17 @@ def test_rollback_to_governor_only_mode_and_back(installed: Installation) -> Non
     assert installed.settings.read_text() == before
 
 
+def test_rollback_sets_the_gate_where_the_file_has_none_and_does_not_end_in_a_line(installed: Installation) -> None:
+    """Settings as an editor left them: the last one stays what it is, and the gate is set."""
+    before = installed.settings.read_text()
+    short = "".join(line for line in before.splitlines(True) if not line.startswith("APPLY_GATE=")) + "P33_POLL_SEC=4"
+    installed.settings.write_text(short)
+    installed.script("rollback.sh", "--governor")
+    after = installed.settings.read_text()
+    installed.settings.write_text(before)
+    assert after == f"{short}\nAPPLY_GATE=governor\n"
+
+
 def test_there_is_nothing_to_roll_back_where_nothing_is(tmp_path: Path) -> None:
     """Said, with exit code 1."""
     said = Installation(tmp_path / "root").script("rollback.sh")
