@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from p33_pipeline.archive.everything import first_ms
 from p33_pipeline.generator.week import DAY_MS, DAYS, tell_week
 from p33_pipeline.generator.writing import write
 from p33_pipeline.history import History, place_at
@@ -40,9 +41,10 @@ def prepared(home: Path, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def history_url(env: Mapping[str, str], here: Path) -> str:
-    """Where to look: the setting, else the newest demo's, else the default."""
+    """The setting, else the newest demo's, else the default; as a whole path, since Dagster stands elsewhere."""
     demos = sorted((here / "history").glob(DEMOS))
-    return env.get("P33_HISTORY_URL") or str(demos[-1] if demos else here / "history" / WEEK)
+    said = env.get("P33_HISTORY_URL") or str(demos[-1] if demos else here / "history" / WEEK)
+    return said if "://" in said else str(here / said)
 
 
 def report_days(url: str, days: list[str], *, home: Path, env: Mapping[str, str]) -> None:
@@ -54,18 +56,29 @@ def report_days(url: str, days: list[str], *, home: Path, env: Mapping[str, str]
         raise RuntimeError(done.stderr[-500:])
 
 
+def tell_of_a_week(week: Path, *, home: Path, env: Mapping[str, str], days: int = DAYS) -> None:
+    """See that the week stands there whole and its days are reported, however often one was interrupted."""
+    unfinished = week.with_name(f".{week.name}-unfinished")
+    if not week.exists():
+        print("writing a week of it, then auditing and reporting each day: half a minute", flush=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        begin_ms = (time.time_ns() // 1_000_000 // DAY_MS - days) * DAY_MS
+        write(tell_week(begin_ms, days=days), History(place_at(str(unfinished))))
+        unfinished.rename(week)
+    if len(list(week.glob("reports/mismatch-*.html"))) < days:
+        begin_ms = first_ms(History(place_at(str(week)))) or 0
+        report_days(str(week), [day_key(begin_ms + n * DAY_MS) for n in range(days)], home=home, env=env)
+
+
 def main(arguments: list[str]) -> int:
     """Serve until Ctrl-C. Returns the exit code."""
     here = Path.cwd()
     url = history_url(os.environ, here)
     print(f"history: {url}", flush=True)
     env = prepared(here / HOME, {**os.environ, "P33_HISTORY_URL": url})
-    if url.endswith(f"/{WEEK}") and not Path(url).exists():
-        begin_ms = (time.time_ns() // 1_000_000 // DAY_MS - DAYS) * DAY_MS
-        print("writing a week of it, then auditing and reporting each day: half a minute", flush=True)
-        write(tell_week(begin_ms), History(place_at(url)))
-        report_days(url, [day_key(begin_ms + n * DAY_MS) for n in range(DAYS)], home=here / HOME, env=env)
     try:
+        if url == str(here / "history" / WEEK):
+            tell_of_a_week(Path(url), home=here / HOME, env=env)
         return subprocess.run(  # noqa: S603 - our own interpreter, with what was typed
             [sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml"), *arguments], env=env,
             check=False, cwd=ROOT).returncode

@@ -15,7 +15,7 @@ from p33_pipeline.generator.week import tell_week
 from p33_pipeline.generator.writing import write
 from p33_pipeline.history import TABLES, History, place_at
 from p33_pipeline.partitions import day_key
-from p33_pipeline.serve import history_url
+from p33_pipeline.serve import history_url, tell_of_a_week
 from tests.pipeline.conftest import DAY_MS, MIDNIGHT_MS
 
 ROOT = Path(__file__).parents[3]
@@ -42,6 +42,35 @@ def test_the_newest_demo_is_shown_unless_a_history_is_named(tmp_path):
         (tmp_path / "history" / name).mkdir(parents=True)
     assert history_url({}, tmp_path).endswith("demo-20260126T000000Z")
     assert history_url({"P33_HISTORY_URL": "/elsewhere"}, tmp_path) == "/elsewhere"
+    assert history_url({"P33_HISTORY_URL": "./mine"}, tmp_path) == str(tmp_path / "mine")
+    assert history_url({"P33_HISTORY_URL": "s3://bucket/mine"}, tmp_path) == "s3://bucket/mine"
+
+
+def test_a_week_that_was_interrupted_is_told_again(tmp_path, monkeypatch):
+    """While it was written, and while its days were reported: the next start goes on, and then leaves it alone."""
+    week, env = tmp_path / "history" / "week", {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+
+    def interrupted(story, history) -> None:
+        history.place.write("decisions/date=2026-01-25/part-1-0_1-0.parquet", b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("p33_pipeline.serve.write", interrupted)
+        tell_of_a_week(week, home=tmp_path / "home", env=env, days=1)
+    assert not week.exists()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("p33_pipeline.serve.report_days", interrupted_report)
+        tell_of_a_week(week, home=tmp_path / "home", env=env, days=1)
+    before = sorted(week.rglob("part-*.parquet"))
+    tell_of_a_week(week, home=tmp_path / "home", env=env, days=1)
+    assert len(list(week.glob("reports/mismatch-*.html"))) == 1 and sorted(week.rglob("part-*.parquet")) == before
+    with monkeypatch.context() as patched:
+        patched.setattr("p33_pipeline.serve.report_days", interrupted_report)
+        tell_of_a_week(week, home=tmp_path / "home", env=env, days=1)
+
+
+def interrupted_report(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_named_days_are_reported_and_the_thresholds_judged_over_them(tmp_path):
