@@ -61,10 +61,17 @@ def halts(client: redis.Redis) -> dict[str, dict]:
 
 
 def halts_of(client: redis.Redis, symbols: Iterable[str]) -> dict[str, dict]:
-    """Like `halts`, of these symbols and the global one only: one cheap question as long as nothing is halted."""
+    """Like `halts`, of these symbols and the global one only: one cheap question as long as nothing is halted, and two
+    while something is. The database is not looked through, which for a million keys takes the server half a second."""
+    names = {"": keys.HALT} | {symbol: keys.halt(symbol) for symbol in symbols}
     with store_errors():
-        standing = client.exists(keys.HALT, *(keys.halt(symbol) for symbol in symbols))
-    return halts(client) if standing else {}
+        if not client.exists(*names.values()):
+            return {}
+        pipe = client.pipeline(transaction=False)
+        for name in names.values():
+            pipe.exists(name)
+        there = pipe.execute()
+        return {symbol: _said(client, name) for (symbol, name), set_ in zip(names.items(), there, strict=True) if set_}
 
 
 def _said(client: redis.Redis, name: str) -> dict:

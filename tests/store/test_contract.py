@@ -122,6 +122,7 @@ def test_halts_are_found_only_where_they_stand(link: Link) -> None:
     switches.halt(link.redis, by="me", reason="why", at_ms=5)
     assert switches.glance(link.line()).halted
     found = switches.halts_of(link.redis, ["BTCUSDT", "ETHUSDT"])
+    assert set(found) == {"", "BTCUSDT"}
     assert found["BTCUSDT"] == {"reason": "set by hand"} and found[""]["reason"] == "why"
 
 
