@@ -143,8 +143,7 @@ _READ: Final = f"""
         CASE action {_QUARTERS} END AS quarters,
         CASE WHEN plan_close_qty = '' THEN 0 ELSE TRY_CAST(plan_close_qty AS DECIMAL(38,18)) END AS bound,
         epoch_ms(decided_at) - CASE WHEN plan_timestamp = '' THEN epoch_ms(published_at)
-            ELSE CAST(TRY_CAST(left(plan_timestamp, strpos(plan_timestamp || '.', '.') + 3) AS DECIMAL(15,3)) * 1000
-                      AS BIGINT) END AS plan_age_ms,
+            ELSE CAST(TRY_CAST(left(plan_timestamp, 14) AS DECIMAL(13,3)) * 1000 AS BIGINT) END AS plan_age_ms,
         coalesce(last_order_age_ms, CASE WHEN last_order_ms <> 0 THEN epoch_ms(decided_at) - last_order_ms END)
             AS order_age_ms,
         CASE WHEN last_order_ms > 0 AND last_order_ms <= epoch_ms(decided_at) THEN last_order_ms
@@ -153,7 +152,7 @@ _READ: Final = f"""
         problem IS NULL AND in_scope IS NOT NULL
             AND CASE WHEN plan_close_qty IN ('', '0', '0.0') THEN true  -- nearly all: an expression costs its time
                      ELSE regexp_full_match(plan_close_qty, '[0-9]{{{{1,12}}}}([.][0-9]{{{{1,18}}}})?') END
-            AND regexp_full_match(plan_timestamp, '|[0-9]{{{{1,12}}}}([.][0-9]{{{{1,18}}}})?')
+            AND regexp_full_match(plan_timestamp, '([0-9]{{{{10}}}}([.][0-9]{{{{1,18}}}})?)?')  -- from 2001 to 2286
             AND {" AND ".join(f"({name} IS NULL OR abs({name}) < {_LARGEST})" for name in _AMOUNTS)}
             AND (symbol_status IS NULL OR (step > 0 AND min_qty >= 0 AND max_qty IS NOT NULL))
             AND phase IN ({", ".join(f"'{phase}'" for phase in Phase)})
