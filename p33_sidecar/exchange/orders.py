@@ -53,8 +53,17 @@ def decode_order(body: bytes, *, symbol: str, order_id: str = "", client_order_i
         executed_qty = amount(order.executed_qty, field="executedQty")
     except BadField as why:
         raise ExchangeUnavailable("bad_order", str(why)) from None
-    if executed_qty < 0:
-        raise ExchangeUnavailable("bad_order", "executedQty is negative")
+    if why := _contradiction(order, executed_qty):
+        raise ExchangeUnavailable("bad_order", why)
     return OrderState(
         order.symbol, str(order.order_id), order.client_order_id, order.status, order.side, executed_qty,
         order.reduce_only, TERMINAL.get(order.status, False), order.status in TERMINAL, order.update_time)
+
+
+def _contradiction(order: _Order, executed_qty: Decimal) -> str:
+    """What cannot be true of any order. FILLED with nothing executed would pass for an order that ended unfilled."""
+    if executed_qty < 0:
+        return "executedQty is negative"
+    if order.status == "FILLED" and not executed_qty:
+        return "FILLED with an executedQty of zero"
+    return "" if order.side in ("BUY", "SELL") else "side is neither BUY nor SELL"

@@ -78,6 +78,8 @@ def test_close_sends_a_reduce_only_market_order_once(rig):
     (http(200, b'{"symbol":"BT'), OutcomeUnknown, "truncated_json"),
     (http(200, []), OutcomeUnknown, "unexpected_shape"),
     (http(200, {**ACK, "executedQty": "-1"}), OutcomeUnknown, "bad_order"),
+    (http(200, {**ACK, "executedQty": "0.000"}), OutcomeUnknown, "bad_order"),
+    (http(200, {**ACK, "side": "SELLING"}), OutcomeUnknown, "bad_order"),
     (http(200, {**ACK, "clientOrderId": "x"}), OutcomeUnknown, "wrong_order"),
     (http(200, {**ACK, "symbol": "ETHUSDT"}), OutcomeUnknown, "wrong_order"), (hang_up, OutcomeUnknown, "disconnected"),
 ])
