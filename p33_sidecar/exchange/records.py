@@ -11,6 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from p33_sidecar.errors import ExchangeUnavailable
+from p33_sidecar.exchange.positions import LATEST_MS
 from p33_sidecar.exchange.wire import BadField, amount, decode
 
 
@@ -78,5 +79,8 @@ def _trade(raw: bytes, symbol: str) -> Trade:
             ("commission", row.commission))]
     except BadField as why:
         raise ExchangeUnavailable("bad_trade", str(why)) from None
+    price, qty = numbers[:2]
+    if price < 0 or qty <= 0 or not 0 < row.time < LATEST_MS:
+        raise ExchangeUnavailable("bad_trade", "price, qty or time is none that a trade can have")
     return Trade(row.symbol, row.id, str(row.order_id), row.side, *numbers, row.commission_asset, row.maker, row.time,
                  raw.decode())
