@@ -77,5 +77,5 @@ def _why(noted: str, at_ms: int) -> str:
 def _said(value: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(value.removeprefix("="), type=dict)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}

@@ -13,6 +13,9 @@ from .connect import store_errors
 from .line import Line
 
 _ENCODE = msgspec.json.Encoder().encode
+TIMES = frozenset({"since_ms", "until_ms"})
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999: what is later is no time that anybody can be told."""
 NO_END = -1
 """PTTL of a key without one."""
 
@@ -75,15 +78,21 @@ def halts_of(client: redis.Redis, symbols: Iterable[str]) -> dict[str, dict]:
 
 
 def _said(client: redis.Redis, name: str) -> dict:
+    """What the switch says of itself, less what is no time where one belongs: any program may have set it."""
     try:
         value = client.get(name)
     except redis.ResponseError:
         return {"reason": "set by hand"}
     try:
         said = msgspec.json.decode(value or "", type=dict)
-    except msgspec.DecodeError:
-        said = {"reason": f"set by hand to {value!r}"}
-    return said
+    except (msgspec.DecodeError, RecursionError):
+        return {"reason": f"set by hand to {value!r}"}
+    return {what: told for what, told in said.items() if what not in TIMES or _is_time(told)}
+
+
+def _is_time(told: Any) -> bool:
+    """A moment, or that there is none."""
+    return told is None or (type(told) is int and 0 < told <= LATEST_MS)
 
 
 def claim_venue(client: redis.Redis, venue: str) -> str:

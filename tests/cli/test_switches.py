@@ -100,6 +100,17 @@ def test_i51_switches_work_with_what_people_type(switched: World, p33: Tool, key
     assert switched.ask("FOO") == "unsupported_action"
 
 
+@pytest.mark.parametrize("told", ['"2026-11-27T15:00:00Z"', "99999999999999999", "-1", "1e99", "[1]", "9" * 40])
+def test_a_switch_that_another_program_set_may_call_anything_a_time(switched: World, p33: Tool, told: str) -> None:
+    """It halts, and `p33 status` shows who and why; what is no time is not shown as one, and takes nothing away."""
+    switched.redis.set(keys.HALT, f'{{"by":"a script","reason":"drill","since_ms":{told},"until_ms":{told}}}')
+    said = p33("status")
+    assert said.code == 1
+    assert "halted everything: drill (by a script, since -)" in said.out
+    assert p33("status", "--json").json["halts"][""] == {"by": "a script", "reason": "drill"}
+    switched.redis.delete(keys.HALT)
+
+
 @pytest.mark.parametrize(("key", "reason"), [(keys.HALT, "halted"), (keys.hold("BTCUSDT"), "reconcile_hold_active")])
 def test_a_switch_of_another_type_is_on(switched: World, p33: Tool, key: str, reason: str) -> None:
     """HSET in place of SET is still somebody who wanted it off."""

@@ -133,6 +133,23 @@ def test_halts_bans_and_warnings_stand_on_top(page):
     assert "Permits are not signed" in text
 
 
+def test_a_time_of_another_day_is_shown_with_its_day(page):
+    """A halt for two days ends the day after tomorrow, not within the hour; a gap may be from last week."""
+    page.memory.halts = {"BTCUSDT": {"by": "ops", "since_ms": NOW_MS - 86_400_000, "until_ms": NOW_MS + 172_800_000}}
+    page.memory.gap_ms = NOW_MS - 7 * 86_400_000
+    text = page.open()
+    assert "since 2026-01-24 00:30:10 UTC, until 2026-01-27 00:30:10 UTC" in text
+    assert "Results were missing from their stream at 2026-01-18 00:30:10 UTC" in text
+
+
+def test_a_time_that_is_none_does_not_take_the_page_away(page):
+    """A ban that somebody set to the end of all days is shown, and everything else with it."""
+    page.memory.ban_until_ms = 10**17
+    text = page.open()
+    assert "Banned by the exchange until a time that is none" in text
+    assert "No answer from the sidecar" not in text
+
+
 def test_a_name_that_holds_markup_stays_a_name(page):
     """Plan ids, symbols and an operator's words come from outside: they are shown, never run."""
     page.memory = busy_memory()
