@@ -12,13 +12,19 @@ const key = process.env.P33_PERMIT_KEY;
 
 // -- RESP2, as much of it as is needed: bytes stay bytes -----------------------------------------------------------
 const [host, port] = server.split(":");
-const socket = server.startsWith("/") ? connect(server) : connect(Number(port), host);
-let received = Buffer.alloc(0);
 const waiting = [];
-socket.on("data", (chunk) => {
-  received = Buffer.concat([received, chunk]);
-  for (let got; waiting.length && (got = parse(0)); received = received.subarray(got.end)) waiting.shift()(got.value);
-});
+let socket, received;
+
+function dial() {
+  socket = server.startsWith("/") ? connect(server) : connect(Number(port), host);
+  received = Buffer.alloc(0);
+  socket.on("data", (chunk) => {
+    received = Buffer.concat([received, chunk]);
+    for (let got; waiting.length && (got = parse(0)); received = received.subarray(got.end)) waiting.shift()(got.value);
+  });
+  const lost = () => { for (const settle of waiting.splice(0)) settle(new Error("the connection is lost")); };
+  socket.on("error", lost).on("close", lost);
+}
 
 function parse(at) {
   const eol = received.indexOf("\r\n", at);
@@ -61,13 +67,36 @@ function verified(raw) {
   return given.length === computed.length && timingSafeEqual(given, computed);
 }
 
+const parsed = (raw) => {
+  try { return JSON.parse(raw) ?? {}; } catch { return {}; }
+};
+
+// A key that holds no string is there, and is no permit.
+const bytesAt = (key) => ask("GET", key).catch((error) => {
+  if (!error.message.startsWith("WRONGTYPE")) throw error;
+  return Buffer.from("wrong type");
+});
+
+// What stands before any permit, in the contract's order; undefined where nothing does.
+async function standing([taken, halt, haltOfSymbol, hold]) {
+  if (await ask("EXISTS", taken)) return "already_consumed";
+  if (await ask("EXISTS", halt, haltOfSymbol)) return "halted";
+  if (await ask("EXISTS", hold)) return "reconcile_hold_active";
+}
+
 // The exact digits of a number: JSON.parse would make a float of them.
 const digits = (raw, name) => raw.toString().match(new RegExp(`"${name}":(-?[0-9.]+)`))[1];
 
-async function refusalOrPermit(governor, raw, now) {
+function closes(raw, permit) {
+  const [quantity, held] = [Number(digits(raw, "safe_close_qty")), Number(digits(raw, "exchange_position_amt"))];
+  return quantity > 0 && quantity <= Math.abs(held) && permit.close_side === (held > 0 ? "SELL" : "BUY");
+}
+
+function refusalOrPermit(governor, raw, now) {
   if (governor === null) return "missing_governor_permit";
-  if (JSON.parse(governor).granted !== true) return "governor_denied";
+  if (parsed(governor).granted !== true) return "governor_denied";
   if (raw === null) return "missing_p33_permit";
+  if (parsed(raw).v !== 1) return "invalid_permit_type";
   if (!verified(raw)) return "forged_permit";
   const permit = JSON.parse(raw);
   if (!permit.allow) return `p33_denied:${permit.reason}`;
@@ -75,6 +104,7 @@ async function refusalOrPermit(governor, raw, now) {
   if (permit.plan_id !== plan) return "plan_mismatch";
   if (permit.symbol !== symbol) return "symbol_mismatch";
   if (permit.venue !== venue) return "venue_mismatch";
+  if (!closes(raw, permit)) return "invalid_quantity";
   return permit;
 }
 
@@ -85,20 +115,22 @@ async function take() {
   for (let tries = 0; tries < 20; tries++) {
     const [seconds, micros] = (await ask("TIME")).map(Number);
     const now = seconds * 1000 + Math.floor(micros / 1000);
-    const governor = await ask("GET", `quantum:permit:${plan}`);
-    const raw = await ask("GET", `quantum:permit:p33:${plan}`);
-    const permit = await refusalOrPermit(governor, raw, now);
-    if (typeof permit === "string") return { word: permit };
     const keys = [`quantum:p33:taken:${plan}`, "quantum:p33:halt", `quantum:p33:halt:${symbol}`,
       `quantum:reconcile:hold:${symbol}`, `quantum:permit:${plan}`, `quantum:permit:p33:${plan}`,
       `quantum:p33:open:${symbol}`, `quantum:position:snapshot:${symbol}`, `quantum:position:ledger:${symbol}`,
       `quantum:p33:ended:${plan}`, "quantum:p33:run_id", "quantum:p33:taken", "quantum:p33:taken-orders"];
+    const governor = await bytesAt(keys[4]);
+    const raw = await bytesAt(keys[5]);
+    const permit = await standing(keys) ?? refusalOrPermit(governor, raw, now);
+    if (typeof permit === "string") return { word: permit };
     const record = { v: 1, plan_id: plan, symbol, nonce: permit.nonce, token, by: "javascript", at_ms: now,
       gate: "both", permit: raw.toString() };
     const args = [governor, raw, plan, symbol, permit.nonce, token, digits(raw, "exchange_position_amt"),
       permit.ledger_rev, permit.max_snapshot_age_sec * 1000, permit.expires_ms, now + 1000, runId, 86400000,
       JSON.stringify(record), ""];
-    const word = (await ask("EVALSHA", sha, keys.length, ...keys, ...args))[0].toString();
+    const run = () => ask("EVALSHA", sha, keys.length, ...keys, ...args);
+    const reply = await run().catch(() => (dial(), run()));                               // lost: the same token again
+    const word = reply[0].toString();
     if (word === "changed") continue;                                                     // read again
     if (word !== "taken") return { word };
     return { word, side: permit.close_side, quantity: digits(raw, "safe_close_qty"), expires_ms: permit.expires_ms };
@@ -106,7 +138,8 @@ async function take() {
   return { word: "missing_p33_permit" };
 }
 
-const answer = await take();
+dial();
+const answer = await take().catch((error) => ({ word: "redis_unavailable", detail: error.message }));
 console.log(JSON.stringify(answer));
 socket.end();
 process.exitCode = answer.word === "taken" ? 0 : 1;

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +21,50 @@ from tests.tools import needed
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "take.mjs"
 
 
+class Forgetful:
+    """A relay in front of Redis that loses the first reply to a script: it was run, and the client never hears."""
+
+    def __init__(self, redis_path: str) -> None:
+        self.lost = 0
+        self._redis_path = redis_path
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Forgetful:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(30)
+
+    def _serve(self) -> None:
+        """One client at a time."""
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.socket(socket.AF_UNIX) as upstream:
+                upstream.connect(self._redis_path)
+                self._carry(client, upstream)
+
+    def _carry(self, client: socket.socket, upstream: socket.socket) -> None:
+        asked_for_a_script = False
+        while True:
+            ready, _, _ = select.select([client, upstream], [], [])
+            for source in ready:
+                if not (chunk := source.recv(1 << 16)):
+                    return
+                asked_for_a_script |= source is client and b"EVALSHA" in chunk
+                if source is upstream and asked_for_a_script and not self.lost:
+                    self.lost += 1
+                    return
+                (upstream if source is client else client).sendall(chunk)
+
+
 @pytest.fixture
 def javascript(server, tmp_path: Path) -> Callable[..., dict]:
     """Runs the example; returns what it says."""
@@ -25,7 +72,7 @@ def javascript(server, tmp_path: Path) -> Callable[..., dict]:
     script.write_text(scripts.source("take"))
     node, address = needed("node"), server.url.removeprefix("unix://").partition("?")[0]
 
-    def take(plan_id: str = PLAN, *, key: bytes = KEY) -> dict:
+    def take(plan_id: str = PLAN, *, key: bytes = KEY, address: str = address) -> dict:
         ran = subprocess.run([node, str(EXAMPLE), str(script), address, VENUE, plan_id, SYMBOL], capture_output=True,
                              env=os.environ | {"P33_PERMIT_KEY": key.decode()}, timeout=120, check=False)
         assert ran.stdout, ran.stderr.decode()
@@ -46,12 +93,18 @@ def test_javascript_takes_the_pair_once(hand: Hand, javascript):
     record = msgspec.json.decode(fields["json"])
     assert (record["by"], record["nonce"]) == ("javascript", permit.nonce)
     assert hand.redis.get(keys.taken(PLAN)) == f"{record['nonce']} {record['token']}"
-    assert javascript()["word"] == "missing_governor_permit"
+    assert javascript() == {"word": "already_consumed"}
 
 
 @pytest.mark.parametrize(("named", "spoil"), [
     ("governor_denied", lambda h: h.govern(value='{"granted":false}')),
     ("p33_denied:unsupported_action", lambda h: h.deny()),
+    ("governor_denied", lambda h: h.govern(value="granted")),
+    ("governor_denied", lambda h: h.govern(value="null")),
+    ("governor_denied", lambda h: (h.redis.delete(keys.governor_permit(PLAN)),
+                                   h.redis.hset(keys.governor_permit(PLAN), "granted", "true"))),
+    ("invalid_permit_type", lambda h: h.redis.set(keys.permit(PLAN), "allow")),
+    ("invalid_permit_type", lambda h: (h.redis.delete(keys.permit(PLAN)), h.redis.hset(keys.permit(PLAN), "v", "1"))),
     ("halted", lambda h: h.redis.set(keys.HALT, "1")),
     ("withdrawn", lambda h: h.redis.delete(keys.open_permit(SYMBOL))),
     ("facts_changed", lambda h: h.ledger(rev=8)),
@@ -64,6 +117,33 @@ def test_javascript_is_refused_by_the_same_names(hand: Hand, javascript, named: 
     spoil(hand)
     assert javascript() == {"word": named}
     assert hand.both_there()
+
+
+@pytest.mark.parametrize(("named", "stand"), [
+    ("already_consumed", lambda h: h.redis.set(keys.taken(PLAN), "nonce other")),
+    ("halted", lambda h: h.redis.set(keys.halt(SYMBOL), "1")),
+    ("reconcile_hold_active", lambda h: h.redis.set(keys.hold(SYMBOL), "1")),
+    ("missing_governor_permit", lambda h: None),
+])
+def test_what_stands_before_the_permits_is_named_first(hand: Hand, javascript, named: str, stand):
+    """No permit is there: a plan that is taken must not be answered with a result about a permit that is missing."""
+    stand(hand)
+    assert javascript() == {"word": named}
+
+
+def test_without_redis_javascript_says_so(javascript, tmp_path: Path):
+    """One line of JSON, not a stack."""
+    assert javascript(address=str(tmp_path / "nobody.sock"))["word"] == "redis_unavailable"
+
+
+def test_a_lost_reply_is_asked_for_again_with_the_same_token(hand: Hand, javascript, server):
+    """The pair was taken and the connection went before the answer: the second asking hears it, and takes nothing."""
+    hand.govern()
+    hand.allow()
+    with Forgetful(server.url.removeprefix("unix://").partition("?")[0]) as relay:
+        assert javascript(address=relay.address)["word"] == "taken"
+        assert relay.lost == 1
+    assert hand.redis.xlen(keys.TAKINGS) == 1
 
 
 def test_javascript_notices_a_forgery(hand: Hand, javascript):
