@@ -59,9 +59,9 @@ def decisions(symbol: Annotated[str, typer.Option(help="Only this symbol.")] = "
     if outcome.upper() not in ("", "ALLOW", "DENY"):
         raise typer.BadParameter("ALLOW or DENY", param_hint="--outcome")
     from . import decisions as told
-    wanted = told.Filter(symbol=symbol, outcome=outcome, reason=reason)
 
     def run(session: Any) -> int:
+        wanted = told.meant_by(session, symbol=_symbol(symbol), outcome=outcome, reason=reason)
         from_ms = _since(session, last)
         if by_reason:
             return told.counted(session, wanted, from_ms=from_ms, as_json=as_json)
@@ -254,7 +254,7 @@ def _moment(text: str) -> int:
 
 
 def _since(session: Any, last: str) -> int:
-    return session.reading.now_ms() - _duration(last) if last else 0
+    return max(session.reading.now_ms() - _duration(last), 0) if last else 0
 
 
 def _symbol(text: str) -> str:

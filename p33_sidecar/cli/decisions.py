@@ -13,6 +13,7 @@ from ..core.reasons import Reason
 from ..store.reading import Logged, entry_ms
 from . import paper
 from .session import Session
+from .symbols import meant
 from .units import age, moment, plain
 
 
@@ -30,6 +31,13 @@ class Filter(msgspec.Struct, frozen=True):
         if self.outcome and entry.fields.get("outcome") != self.outcome.upper():
             return False
         return not self.reason or (entry.record is not None and entry.record.reason == self.reason)
+
+
+def meant_by(session: Session, *, symbol: str, outcome: str, reason: str) -> Filter:
+    """What was typed, and a word on stderr about a name that nobody knows: of its verdicts there are seldom any."""
+    if reason and reason not in list(Reason):
+        paper.note(f"no reason {reason} is known here; docs/reasons.md lists them")
+    return Filter(symbol=meant(session, symbol), outcome=outcome, reason=reason)
 
 
 def chosen(session: Session, wanted: Filter, *, from_ms: int, to_ms: int | None,

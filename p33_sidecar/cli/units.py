@@ -10,6 +10,9 @@ from typing import Any, Final
 from ..core.quantity import parse, seconds, text
 
 _UNITS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+LONGEST_MS: Final = 36_525 * 86_400_000
+LATEST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999, where calendars end."""
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 
 MS_CHECKS: Final = frozenset({"plan_fresh", "plan_after_last_order", "fresh_snapshot", "nothing_settling"})
@@ -24,11 +27,20 @@ def duration_ms(typed: str) -> int:
     total_ms = int(sum(parse(number) * _UNITS[unit] for number, unit in parts))
     if total_ms <= 0:
         raise ValueError(f"{typed!r} is no time at all")
+    if total_ms > LONGEST_MS:
+        raise ValueError(f"{typed!r} is longer than a hundred years")
     return total_ms
 
 
 def moment_ms(typed: str) -> int:
-    """ISO 8601 (UTC where no zone is named), or Unix seconds or milliseconds. Raises ValueError."""
+    """ISO 8601 (UTC where no zone is named), or Unix seconds or milliseconds; not before 1970. Raises ValueError."""
+    ms = _moment_ms(typed)
+    if not 0 <= ms <= LATEST_MS:
+        raise ValueError(f"{typed!r} is outside of 1970 to 9999")
+    return ms
+
+
+def _moment_ms(typed: str) -> int:
     if typed.isascii() and typed.isdigit():
         return int(typed) if len(typed) > 11 else int(typed) * 1000
     try:

@@ -78,6 +78,31 @@ def test_status_for_people_names_the_same(ask: Tool) -> None:
     assert "0 being evaluated, 1 unread" in said.out
 
 
+def test_decisions_of_a_symbol_in_small_letters_are_that_symbol_s(ask: Tool) -> None:
+    """`No verdict in this range` would be believed."""
+    said = ask("decisions", "--symbol", "btcusdt", "--json")
+    assert said.json == ask("decisions", "--symbol", "BTCUSDT", "--json").json != []
+    assert "btcusdt is taken for BTCUSDT" in said.err
+
+
+def test_a_reason_that_there_is_not_is_said(ask: Tool) -> None:
+    """A slip of the pen is not a quiet day. An older version's reason is still looked for."""
+    said = ask("decisions", "--reason", "permit_outstandign")
+    assert (said.code, said.out) == (0, "No verdict in this range.\n")
+    assert "no reason permit_outstandign is known" in said.err
+    assert ask("decisions", "--reason", "permit_outstanding").err == ""
+
+
+@pytest.mark.parametrize("typed", [
+    ("decisions", "--last", "100000w"), ("decisions", "--last", "9" * 40 + "w"), ("replay", "--from", "1960-01-01"),
+    ("replay", "--to", "1960-01-01"), ("replay", "--from", "9" * 23), ("halt", "--for", "9" * 20 + "w")])
+def test_a_time_beyond_all_calendars_is_wrong_usage(ask: Tool, typed: tuple[str, ...]) -> None:
+    """Exit code 2 and a word about the time; not 69, which says that Redis is away."""
+    said = ask(*typed)
+    assert said.code == 2 and "Redis" not in said.err and f"Invalid value for {typed[1]}" in said.err
+    assert ask("decisions", "--last", "100w").code == ask("decisions", "--last", "99d", "--by-reason").code == 0
+
+
 def test_status_shows_flat_symbols_when_asked(ask: Tool) -> None:
     """Seven hundred flat symbols hide the one that matters, so `--all` is asked for."""
     assert "ETHUSDT" not in ask("status").out
