@@ -8,6 +8,7 @@ import pytest
 
 from p33_sidecar.rehearsal.exchange import SimExchange
 from tests.cli.conftest import Tool, environment
+from tests.service.keeping import Keeping
 from tests.service.over_http import Floor
 from tests.service.world import World
 
@@ -24,6 +25,20 @@ def world(redis_url: str) -> Iterator[World]:
 def ready(world: World) -> World:
     """A world whose BTCUSDT book was adopted at 0.038 and agrees with the exchange."""
     return world.open_books()
+
+
+@pytest.fixture
+def keeping(redis_url: str) -> Iterator[Keeping]:
+    """Before the first poll."""
+    built = Keeping(redis_url, scope="BTCUSDT TRXUSDT")
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def opened(keeping: Keeping) -> Keeping:
+    """BTCUSDT adopted at 0.038, TRXUSDT at 120."""
+    return keeping.opened("0.038", TRXUSDT="120")
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ class Laws:
     def at_the_end(self) -> None:
         """Everything was read and booked: nothing is left over, and a plan is not denied for what is long past."""
         town = self.town
-        if not town.lost_something:
+        if not town.losses:
             self._nothing_lingers()
         pending = town.redis.xpending("quantum:apply.plan", "p33")["pending"]
         _law(pending == 0, f"{pending} plans are read and not acknowledged")
@@ -57,7 +57,7 @@ class Laws:
         by_plan = Counter(entries.values())
         judged = Counter(r["plan_id"] for r in town.records(keys.DECISIONS) if r["stream_id"] in entries)
         for plan_id, published in by_plan.items():
-            least = 0 if town.lost_something else 1
+            least = 0 if town.losses else 1
             _law(least <= judged[plan_id] <= published, f"{plan_id}: {published} entries, {judged[plan_id]} verdicts")
         self.books_add_up()
 
@@ -71,7 +71,7 @@ class Laws:
 
     def books_add_up(self) -> None:
         """Each fill was booked exactly once. Not to be asked where the server lost something."""
-        if self.town.lost_something:
+        if self.town.losses:
             return
         for symbol, amt in self.town.expected_books.items():
             book = self.town.redis.hget(keys.book(symbol), "amt")
@@ -87,7 +87,7 @@ class Laws:
 
     def _verdict(self, record: dict) -> None:
         self._judged[record["stream_id"]] += 1
-        _law(self._judged[record["stream_id"]] == 1 or self.town.lost_something,
+        _law(self._judged[record["stream_id"]] == 1 or self.town.losses,
              f"entry {record['stream_id']} has two verdicts")
         self.reasons[record["reason"] or "ALLOW"] += 1
         if record["outcome"] == "ALLOW":
@@ -149,7 +149,7 @@ class Laws:
             if event["kind"] != "mismatch":
                 continue
             opening, symbol = event["state"] == "opened", event["symbol"]
-            _law(opening != (symbol in self._open_mismatches) or self.town.lost_something,
+            _law(opening != (symbol in self._open_mismatches) or self.town.losses,
                  f"{symbol}: a mismatch {event['state']} twice")
             (self._open_mismatches.add if opening else self._open_mismatches.discard)(symbol)
 
@@ -167,7 +167,7 @@ class Laws:
 
     def _snapshots_say_what_a_reply_said(self) -> None:
         """No snapshot without a reply that had the symbol, and none that says anything else."""
-        if self.town.lost_something:
+        if self.town.losses:
             return
         for symbol in RULES:
             if snapshot := self.town.snapshot_of(symbol):

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.sim.campaign import BUSY, DAYS, MISTIMED, WEIGHTS, run_seed
+from tests.sim.campaign import run_seed
+from tests.sim.days import BUSY, DAYS, MISTIMED, WEIGHTS
 from tests.sim.laws import LawBroken
 from tests.sim.mutants import MUTANTS
 

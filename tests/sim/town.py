@@ -24,6 +24,7 @@ from tests.service.breaking import Died
 from tests.service.world import PLANS, RESULTS, VENUE, World
 from tests.sim.fakes import FakeStore, HandClock, on_clock
 from tests.sim.market import Market
+from tests.sim.written import Written
 
 HELD = {"BTCUSDT": "0.038", "ETHUSDT": "2"}
 LISTED = frozenset({"BTCUSDT", "TRXUSDT"})
@@ -32,7 +33,7 @@ QUIET_TURNS = 3
 """A turn of the desk may only have made its group or read its own pending entries."""
 
 
-class Town:
+class Town(Written):
     """`sidecar` is the running one; `start_sidecar` puts another in its place, as after a kill -9."""
 
     def __init__(self, clock: HandClock, *, positions: dict[str, str] | None = None,
@@ -257,10 +258,6 @@ class Town:
             "plan_id": plan_id, "symbol": symbol, "decision": "EXECUTE", "executed": str(executed),
             "would_execute": "False", "steps_results": msgspec.json.encode([step]).decode(), "error": error})
 
-    @property
-    def lost_something(self) -> bool:
-        return bool(self.losses)
-
     def unsent(self) -> set[str]:
         """Taken, and nothing was done about it."""
         return {plan for plan in self.taken if plan not in self.sent and plan not in self.told}
@@ -300,36 +297,3 @@ class Town:
         self.losses.append(self.clock.mono_ms)
         self.forgotten |= set(self.taken)
         self.market.forget_told()
-
-    # -- what came of it ------------------------------------------------------------------------------------------
-
-    def verdicts(self) -> list[str]:
-        """Every verdict in the order it was given: `ALLOW 0.028` or `DENY reason`."""
-        return [said(record) for record in self.records(keys.DECISIONS)]
-
-    def verdict(self, plan_id: str) -> str:
-        """The last one on a plan."""
-        return next((said(r) for r in reversed(self.records(keys.DECISIONS)) if r["plan_id"] == plan_id), "NONE")
-
-    def records(self, stream: str) -> list[dict]:
-        return [self.decoded(fields) for _, fields in self.redis.xrange(stream)]
-
-    @staticmethod
-    def decoded(fields: dict[str, str]) -> dict:
-        return msgspec.json.decode(fields["json"])
-
-    def book_of(self, symbol: str = "BTCUSDT") -> str:
-        return self.redis.hget(keys.ledger(symbol), "last_known_amt") or "none"
-
-    def snapshot_of(self, symbol: str = "BTCUSDT") -> dict[str, str]:
-        return self.redis.hgetall(keys.snapshot(symbol))
-
-    def events(self, kind: str) -> list[dict]:
-        return [event for event in self.records(keys.EVENTS) if event["kind"] == kind]
-
-
-def said(record: dict) -> str:
-    """A decision's record in a word and a number."""
-    if record["outcome"] == "ALLOW":
-        return f"ALLOW {record['safe_close_qty']}"
-    return f"DENY {record['reason']}"
