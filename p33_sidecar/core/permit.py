@@ -7,7 +7,6 @@ language cuts there and compares. An ALLOW without a positive quantity cannot be
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from decimal import Decimal
 from functools import lru_cache
@@ -18,9 +17,6 @@ from .model import Decision, Facts, Finding, Policy, Scalar
 from .quantity import number, seconds, text, within_digits
 
 SIG_MARK = b',"sig":"'
-BLOCK_BYTES = 64
-"""Of SHA-256."""
-_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 
 class Stamp(msgspec.Struct, frozen=True, gc=False):
@@ -116,19 +112,15 @@ def signature_holds(raw: bytes, keys: tuple[bytes, ...]) -> bool:
 
 
 def _signature(key: bytes, signed: bytes) -> bytes:
-    inner, outer = _keyed(key)
-    inner, outer = inner.copy(), outer.copy()
-    inner.update(signed)
-    outer.update(inner.digest())
-    return outer.hexdigest().encode()
+    keyed = _keyed(key).copy()
+    keyed.update(signed)
+    return keyed.hexdigest().encode()
 
 
 @lru_cache(maxsize=4)
-def _keyed(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
-    """HMAC's two hashes (RFC 2104) with the key worked in, to be copied. The module's own object, copied, signs the
-    same and costs a verdict 19 us more when everything is cold: 35 and 54 us."""
-    block = (key if len(key) <= BLOCK_BYTES else hashlib.sha256(key).digest()).ljust(BLOCK_BYTES, b"\0")
-    return hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))
+def _keyed(key: bytes) -> hmac.HMAC:
+    """The key worked in, to be copied: half of what a signature costs otherwise."""
+    return hmac.new(key, digestmod="sha256")
 
 
 def details_of(failed: Finding) -> dict[str, Scalar]:
