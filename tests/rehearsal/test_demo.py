@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from p33_sidecar.rehearsal.demo.command import main as demo
 from p33_sidecar.rehearsal.exchange.sim import REHEARSAL_SECRET
 from tests.planted import SECRETS, found_in, read_all
 
@@ -24,3 +27,10 @@ def test_every_scene_of_the_demo_is_right(tmp_path: Path) -> None:
     assert any(name.endswith(".html") for name in left) and any(name.endswith(".db") for name in left)
     texts = {"said": done.stdout + done.stderr} | left
     assert {name for name, text in texts.items() if found_in(text) or REHEARSAL_SECRET in text} == set()
+
+
+def test_a_port_that_is_none_is_wrong_usage(capsys) -> None:
+    """Exit code 2 and a sentence: 1 would say that a verdict was wrong."""
+    with pytest.raises(SystemExit) as ended:
+        demo(["--port", "99999"])
+    assert ended.value.code == 2 and "no port" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from p33_sidecar.rehearsal.demo.programme import NAMES, PROGRAMME
 from p33_sidecar.rehearsal.demo.scenes import POSITIONS, SETTINGS, Scene
 from p33_sidecar.rehearsal.demo.table import Teller, teller
 from p33_sidecar.rehearsal.plan_source import Planner
+from p33_sidecar.rehearsal.ports import port_number
 from p33_sidecar.rehearsal.processes import ProcessFailed
 from p33_sidecar.rehearsal.server import ServerMissing
 from p33_sidecar.rehearsal.stack import PAGE_PORT, Stack, inherited
@@ -158,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="a summary for programs on stdout, progress on stderr")
     parser.add_argument("--untimed", action="store_true", help="show how long a verdict took, and do not judge it")
     parser.add_argument("--scenes", type=_scenes, default=PROGRAMME, metavar="A,B", help=", ".join(NAMES))
-    parser.add_argument("--port", type=int, default=PAGE_PORT, help=f"of the page (default {PAGE_PORT})")
+    parser.add_argument("--port", type=port_number, default=PAGE_PORT, help=f"of the page (default {PAGE_PORT})")
     return parser
 
 

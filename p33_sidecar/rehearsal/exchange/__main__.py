@@ -9,20 +9,27 @@ import argparse
 import signal
 import sys
 import threading
+from decimal import Decimal
 
 import msgspec
 
 from p33_sidecar.rehearsal.exchange import Limits, SimExchange
+from p33_sidecar.rehearsal.exchange.errors import ApiError
 from p33_sidecar.rehearsal.exchange.sim import REHEARSAL_KEY, REHEARSAL_SECRET
+from p33_sidecar.rehearsal.ports import port_number
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    exchange = SimExchange(
-        symbols=args.symbols, positions=dict(args.position), api_key=args.api_key, api_secret=args.api_secret,
-        hedge=args.hedge, first_order_id=args.first_order_id, lag_ms=args.lag_ms, latency_ms=args.latency_ms,
-        limits=Limits(weight_per_minute=args.weight_limit), host=args.host, port=args.port,
-    )  # fmt: skip
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        exchange = SimExchange(
+            symbols=args.symbols, positions=dict(args.position), api_key=args.api_key, api_secret=args.api_secret,
+            hedge=args.hedge, first_order_id=args.first_order_id, lag_ms=args.lag_ms, latency_ms=args.latency_ms,
+            limits=Limits(weight_per_minute=args.weight_limit), host=args.host, port=args.port,
+        )  # fmt: skip
+    except (ValueError, ApiError) as error:
+        parser.error(str(error))
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
@@ -37,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m p33_sidecar.rehearsal.exchange", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    parser.add_argument("--port", type=port_number, default=0, help="0: any free port")
     parser.add_argument("--symbols", type=int, default=50, help="1 to 700")
     parser.add_argument("--position", type=_position, action="append", default=[], metavar="SYMBOL=AMT")
     parser.add_argument("--api-key", default=REHEARSAL_KEY)
@@ -52,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _position(text: str) -> tuple[str, str]:
     symbol, _, amt = text.partition("=")
+    try:
+        Decimal(amt)
+    except ArithmeticError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SYMBOL=AMT") from None
     return symbol, amt
 
 

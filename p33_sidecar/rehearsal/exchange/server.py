@@ -65,7 +65,11 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
+        told = self.headers.get("Content-Length") or "0"
+        if not (told.isascii() and told.isdigit()):
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return
+        length = int(told)
         if length > LARGEST_BODY:
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return

@@ -29,6 +29,11 @@ FORCED_CLIENT_IDS = {
     "delivery": "delivery_autoclose-{ms}000020",
 }
 SEEDED_BEFORE_MS = 3_600_000
+LARGEST = Decimal(10**12)
+"""Beyond it an amount times a price leaves the digits that the replies are computed with."""
+NUMBERS = ("tick", "min_price", "max_price", "step", "min_qty", "max_qty", "market_step", "market_min", "market_max",
+           "notional")
+"""The facts of a contract that are numbers written as text."""
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -70,11 +75,12 @@ class Stage:
         engine = Engine(contracts, clock=self.now_ms, first_order_id=scene.first_order_id, wallet=scene.wallet)
         engine.force_mode(hedge=scene.hedge)
         venue = Venue(engine, scene.limits)
-        venue.lag_ms = scene.lag_ms
         self.app = Application(venue, keyring=self._keyring, wait=self._stopping.wait)
-        self.app.latency_ms = {"*": scene.latency_ms} if scene.latency_ms else {}
+        self.set_lag(scene.lag_ms)
+        if scene.latency_ms:
+            self.set_latency(scene.latency_ms)
         for symbol, amt in scene.positions.items():
-            self._seed(symbol, Decimal(amt))
+            self._seed(symbol, _usable(amt))
 
     def set_position(
         self, symbol: str, amt: Decimal | str, *, entry_price: Decimal | str | None = None, side: str | None = None
@@ -83,8 +89,8 @@ class Stage:
 
         `side` is LONG or SHORT in hedge mode (default: by the sign). Returns the order; None where nothing changed.
         """
-        target = Decimal(amt)
-        price = None if entry_price is None else Decimal(entry_price)
+        target = _usable(amt)
+        price = None if entry_price is None else _usable(entry_price)
         with self.app.lock:
             self._engine.contract(symbol)
             count = len(self._engine.trades)
@@ -105,11 +111,15 @@ class Stage:
             return self._engine.fill_resting(symbol, order_id, None if qty is None else Decimal(qty))
 
     def set_liquidity(self, symbol: str, qty: Decimal | str | None) -> None:
-        """How much one market order can get; what is left of it expires. None: everything."""
+        """How much one market order can get; what is left of it expires. None: everything. ValueError below 0."""
+        available = None if qty is None else _usable(qty)
+        if available is not None and available < 0:
+            raise ValueError(f"liquidity must not be negative, is {available}")
         with self.app.lock:
+            self._engine.contract(symbol)
             self._engine.liquidity.pop(symbol, None)
-            if qty is not None:
-                self._engine.liquidity[symbol] = Decimal(qty)
+            if available is not None:
+                self._engine.liquidity[symbol] = available
 
     def set_mode(self, *, hedge: bool) -> None:
         """Switch the position mode behind everybody's back, whatever is open."""
@@ -123,8 +133,11 @@ class Stage:
         with self.app.lock:
             contracts = self._engine.contracts
             known = contracts.get(symbol) or load_contracts(700)[symbol]
+            changed = msgspec.convert(msgspec.structs.asdict(known) | facts, type(known))
+            for name in NUMBERS:
+                _usable(getattr(changed, name))
             if listed:
-                contracts[symbol] = msgspec.convert(msgspec.structs.asdict(known) | facts, type(known))
+                contracts[symbol] = changed
             else:
                 contracts.pop(symbol, None)
             if mark is not None:
@@ -230,3 +243,11 @@ class Stage:
         engine.seed_position(
             Position(symbol=symbol, side=self._side(amt), amt=amt, entry_price=entry, updated_ms=seeded_ms)
         )
+
+
+def _usable(number: Decimal | str) -> Decimal:
+    """The exact number. Raises ValueError or ArithmeticError for one that no reply could carry."""
+    exact = Decimal(number)
+    if not exact.is_finite() or abs(exact) > LARGEST:
+        raise ValueError(f"{exact} is no amount up to {LARGEST}")
+    return exact

@@ -61,8 +61,9 @@ class Contract(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=Tru
         return Decimal("0.05") if self.symbol.startswith(("BTC", "ETH")) else Decimal("0.15")
 
     def qty_text(self, qty: Decimal) -> str:
-        """A quantity with the symbol's decimals, as the exchange writes it (`0.000`, `61`)."""
-        return format(qty.quantize(Decimal(1).scaleb(-self.qty_precision)), "f")
+        """A quantity with the symbol's decimals, as the exchange writes it (`0.000`, `61`), or with all that it has."""
+        grid = Decimal(1).scaleb(-self.qty_precision)
+        return format(qty if qty % grid else qty.quantize(grid), "f")
 
 
 def load_contracts(count: int) -> dict[str, Contract]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from binance_common.errors import BadRequestError
 from binance_sdk_derivatives_trading_usds_futures.derivatives_trading_usds_futures import DerivativesTradingUsdsFutures
 
 from p33_sidecar.rehearsal.exchange import SimExchange
+from p33_sidecar.rehearsal.exchange.__main__ import main as exchange_program
 from p33_sidecar.rehearsal.exchange.symbols import load_contracts
 
 
@@ -51,6 +53,35 @@ def test_own_process():
         process.terminate()
         assert process.wait(5) == 0
         process.stdout.close()
+
+
+@pytest.mark.parametrize("arguments", [
+    "--position BTCUSDT", "--position BTCUSDT=much", "--position BTCUSDT=NaN", "--position NOSUCHUSDT=1", "--symbols 0",
+    "--latency-ms -5", "--lag-ms 120001", "--port 65536"])
+def test_a_scene_that_cannot_be_is_told_in_a_line(arguments, capsys):
+    """Wrong usage: exit code 2 and a sentence; nothing listens."""
+    with pytest.raises(SystemExit) as ended:
+        exchange_program(arguments.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert not said.out and "error: " in said.err.splitlines()[-1]
+
+
+def test_a_position_is_shown_with_all_its_digits():
+    """Finer than the symbol's decimals, as after a change of the rules: never rounded to another amount."""
+    with SimExchange(symbols=1, positions={"BTCUSDT": "0.0385"}) as exchange:
+        shown = exchange.app.venue.position_rows_json("BTCUSDT")
+    assert json.loads(shown)[0]["positionAmt"] == "0.0385"
+
+
+def test_a_request_that_is_no_http_is_refused():
+    """A length that is no number: 400, and the server goes on."""
+    with SimExchange(symbols=1) as exchange:
+        host, port = exchange.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(b"GET /fapi/v1/time HTTP/1.1\r\nContent-Length: much\r\n\r\n")
+            assert b" 400 " in connection.recv(100)
+        assert httpx.get(exchange.url + "/fapi/v1/time").status_code == 200
 
 
 def test_symbols_table():
