@@ -2,10 +2,12 @@
 
 Tables for people, `--json` for programs, colours only on a terminal. Everything heavy is imported by the command
 that needs it. Exit codes: 0 and 1 answer yes/no questions, 2 wrong usage, 69 Redis unreachable, 78 configuration.
+What could not be done is a line on stderr; for a program that asked with `--json`, a document on stdout as well.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import NoReturn
 
@@ -33,7 +35,7 @@ def run() -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else USAGE
     except ConfigurationInvalid as invalid:
-        return _failed("\np33: ".join(invalid.problems), CONFIGURATION)
+        return _failed("\n".join(invalid.problems), CONFIGURATION)
     except StoreUnavailable as gone:
         return _failed(f"Redis does not serve us: {gone}", UNAVAILABLE)
     except P33Error as error:
@@ -41,5 +43,8 @@ def run() -> int:
 
 
 def _failed(what: str, code: int) -> int:
-    print(f"p33: {what}", file=sys.stderr)
+    for line in what.splitlines():
+        print(f"p33: {line}", file=sys.stderr)
+    if "--json" in sys.argv[1:]:
+        print(json.dumps({"ok": False, "error": what, "exit_code": code}))
     return code

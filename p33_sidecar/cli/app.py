@@ -15,7 +15,8 @@ app = typer.Typer(name="p33", no_args_is_help=True, add_completion=False, rich_m
 books = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Books: look, adopt, adjust.")
 app.add_typer(books, name="ledger")
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables; what could not be done: "
+                                                     "`error`, `exit_code`.")]
 EnvFile = Annotated[list[Path] | None, typer.Option(
     "--env-file", help="Read settings from this EnvironmentFile, over the environment's. May be repeated.")]
 Everything = Annotated[bool, typer.Option("--all", help="Flat symbols too.")]

@@ -122,6 +122,10 @@ def test_what_cannot_work_is_one_line_and_a_code(stack: Stack, env: dict[str, st
     assert (said.returncode, said.stdout) == (code, "")
     assert word in said.stderr
     assert len(said.stderr.splitlines()) == 1
+    for_programs = run(stack, "status", "--json", **env)
+    told = json.loads(for_programs.stdout)
+    assert (for_programs.returncode, for_programs.stderr) == (code, said.stderr)
+    assert told == {"ok": False, "error": said.stderr.removeprefix("p33: ").rstrip(), "exit_code": code}
 
 
 @pytest.mark.parametrize("args", [(), ("nonsense",), ("explain",), ("status", "--nonsense"), ("ledger",),

@@ -108,7 +108,8 @@ def _play(scene: Scene, number: int, count: int, stack: Stack, tell: Teller, *, 
 
 
 def _introduce(stack: Stack, wanted_port: int, tell: Teller) -> None:
-    elsewhere = "" if stack.page_url.endswith(f":{wanted_port}") else f"  (port {wanted_port} is taken)"
+    got_it = not wanted_port or stack.page_url.endswith(f":{wanted_port}")
+    elsewhere = "" if got_it else f"  (port {wanted_port} is taken)"
     tell.say(f"page: {stack.page_url}{elsewhere}")
     tell.say("shortened for the demo: " + " ".join(f"{name}={value}" for name, value in SETTINGS.items()) + "\n")
 
