@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from .core.plan import MessageRefused, symbol_of
 from .core.quantity import parse, scaled
@@ -18,6 +18,8 @@ from .core.quantity import parse, scaled
 LEAST_KEY_BYTES: Final = 32
 SHOWN_MAX: Final = 120
 _PLAIN_NUMBER: Final = re.compile(r"\d+(\.\d+)?\Z", re.ASCII)
+_DATABASE: Final = re.compile(r"\d{1,7}\Z", re.ASCII)
+_REDIS_OPTIONS: Final = ("db", "username", "password")
 _BOOLEANS: Final = {
     "true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False,
 }
@@ -110,6 +112,21 @@ def url(*schemes: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def redis_url(text: str) -> str:
+    """A server's URL whose database is a number: redis-py takes number 0 for one that is none, and dies later of an
+    option it does not know. The options that change how replies are read are ours to set."""
+    parts = urlsplit(url("redis", "rediss", "unix")(text))
+    options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    databases = [value for name, value in options if name == "db"]
+    if parts.scheme != "unix" and parts.path.strip("/"):
+        databases.append(parts.path.removeprefix("/").removesuffix("/"))
+    if any(not _DATABASE.match(number) for number in databases):
+        raise ValueError("no database's number")
+    if any(name not in _REDIS_OPTIONS and not name.startswith("ssl_") for name, _ in options):
+        raise ValueError("an option that is not known")
+    return text
 
 
 def base_url(text: str) -> str:

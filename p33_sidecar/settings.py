@@ -59,8 +59,8 @@ def _listed(symbols: frozenset[str] | None) -> str:
 
 _SECONDS = "seconds, fractions allowed"
 SETTINGS: Final[tuple[Setting, ...]] = (
-    Setting("REDIS_URL", "", "redis://, rediss:// or unix:// URL", "The server; wins over the parts below",
-            _read.url("redis", "rediss", "unix"), secret=True),
+    Setting("REDIS_URL", "", "redis://, rediss:// or unix:// URL, its database a number, no options but db, username,"
+            " password and ssl_*", "The server; wins over the parts below", _read.redis_url, secret=True),
     Setting("REDIS_HOST", "localhost", "a host name", "The server's host", _read.host),
     Setting("REDIS_PORT", "6379", "1 to 65535", "The server's port", _read.whole(1, 65535)),
     Setting("REDIS_DB", "0", "0 to 1000000", "The database's number", _read.whole(0, 1_000_000)),
@@ -224,6 +224,9 @@ def load(env: Mapping[str, str]) -> Settings:
             values[setting.name] = _value(setting, env)
         except _Unusable as unusable:
             problems.append(str(unusable))
+    plans, results = values.get("P33_PLAN_STREAM"), values.get("P33_RESULT_STREAM")
+    if plans is not None and plans == results:
+        problems.append(f"P33_RESULT_STREAM={shown(results)}: allowed is another key than P33_PLAN_STREAM")
     if problems:
         raise ConfigurationInvalid(problems)
     return Settings(values)

@@ -81,6 +81,21 @@ def test_an_exchange_url_is_a_bare_base(url):
     assert load({"P33_EXCHANGE_URL": "http://127.0.0.1:8080/"}).exchange_url == "http://127.0.0.1:8080"
 
 
+@pytest.mark.parametrize("url", [
+    "redis://h", "redis://h/", "redis://:p@h:6379/15", "rediss://u:p@h/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem",
+    "unix:///run/redis.sock?db=3", "redis://[::1]:6379/0", "unix:///run/redis.sock?username=u&password=p%20q",
+])
+def test_a_redis_url_that_names_its_database_is_taken_as_it_is(url):
+    """The other side of the refusals below."""
+    assert load({"REDIS_URL": url}).redis_url == url
+
+
+def test_plans_and_results_are_two_streams():
+    """On one, every result that says EXECUTE would be evaluated as a plan."""
+    (line,) = refused({"P33_PLAN_STREAM": "quantum:apply.result"})
+    assert line == "P33_RESULT_STREAM=quantum:apply.result: allowed is another key than P33_PLAN_STREAM"
+
+
 def test_all_problems_are_told_at_once():
     """Nobody has to start a service three times to learn of three mistakes."""
     lines = refused({"P33_POLL_SEC": "x", "REDIS_PORT": "y", "P33_PERMIT_KEY": "short"})
@@ -112,7 +127,10 @@ def test_secrets_never_show():
 
 @pytest.mark.parametrize(("name", "value"), [
     ("REDIS_URL", "http://u:hunter2@h"), ("REDIS_URL", "redis://u:hunter2@h:hunter2"), ("P33_PERMIT_KEY", "hunter2"),
-    ("P33_WEBHOOK_URL", "hunter2"),
+    ("P33_WEBHOOK_URL", "hunter2"), ("REDIS_URL", "redis://u:hunter2@h:6379/p33"),
+    ("REDIS_URL", "redis://u:hunter2@h:6379/2x"), ("REDIS_URL", "redis://u:hunter2@h:6379/1/2"),
+    ("REDIS_URL", "redis://u:hunter2@h?db=two"), ("REDIS_URL", "unix:///hunter2.sock?db="),
+    ("REDIS_URL", "redis://u:hunter2@h/0?decode_responses=yes"), ("REDIS_URL", "redis://u:hunter2@h/0?sockettimeout=5"),
 ])
 def test_a_refused_secret_is_named_not_quoted(name, value):
     """Neither the line nor the exception's chain holds any of it."""
