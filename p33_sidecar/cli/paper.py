@@ -20,7 +20,8 @@ PIPE_WIDTH = 180
 """Columns of a table that nobody looks at directly: wide enough not to fold."""
 
 UNBROKEN = frozenset({"symbol", "exchange", "ledger", "difference", "off by"})
-"""Columns that are never folded, on a narrow terminal the others make room: half a name, or amount, is another one."""
+"""Columns that are never folded, on a narrow terminal the others make room: half a name, or amount, is another one.
+What is wider than the terminal itself is cut, with a mark that says so."""
 
 GOOD, BAD, DIM, HEAD = "green", "bold red", "dim", "bold"
 
@@ -46,8 +47,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     drawn = Table(title=title or None, title_justify="left", title_style=HEAD, header_style=HEAD, box=None,
                   pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
-        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold",
-                         no_wrap=name in UNBROKEN)
+        whole = name in UNBROKEN
+        drawn.add_column(name, justify="right" if name in right else "left", no_wrap=whole,
+                         overflow="ellipsis" if whole else "fold")
     for row in rows:
         drawn.add_row(*[cell(value) for value in row])
     return drawn

@@ -130,6 +130,20 @@ def test_on_eighty_columns_names_and_amounts_stay_whole(world: World, p33: Tool,
     assert all(len(line) <= 80 for line in said.out.splitlines())
 
 
+@pytest.mark.parametrize("columns", [24, 32, 40])
+def test_a_terminal_too_narrow_for_an_amount_says_that_it_is_cut(world: World, p33: Tool, columns: int,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """-1234567.5 is never shown as -1234: what does not fit ends in a mark."""
+    monkeypatch.setattr(paper, "PIPE_WIDTH", columns)
+    world.exchange.amounts |= {"1000000MOGUSDT": "-1234567.5"}
+    for _ in range(2):
+        world.poll()
+        world.book()
+    line = line_with(p33("status", "--all"), "10000")
+    for word in line.split():
+        assert word in ("1000000MOGUSDT", "-1234567.5", "-") or word.endswith("…"), line
+
+
 # -- decisions --------------------------------------------------------------------------------------------------
 
 
