@@ -21,6 +21,8 @@ from typing import Final
 import msgspec
 import redis
 
+from p33_sidecar.errors import ConfigurationInvalid
+from p33_sidecar.program import CONFIGURATION, UNAVAILABLE
 from p33_sidecar.settings import load
 from p33_sidecar.store import keys
 
@@ -87,7 +89,9 @@ class Governor:
 
     def __init__(self, redis_url: str, *, plan_stream: str = "quantum:apply.plan",
                  result_stream: str = "quantum:apply.result", limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
-        self._redis = redis.Redis.from_url(redis_url, decode_responses=True, protocol=2, socket_timeout=5)
+        # a plan that is no UTF-8 is somebody's mistake, and must not end the thread that answers the others
+        self._redis = redis.Redis.from_url(redis_url, decode_responses=True, encoding_errors="replace", protocol=2,
+                                           socket_timeout=5)
         self._plans, self._results = plan_stream, result_stream
         self.reservations = Reservations(limits)
         self._stopping = threading.Event()
@@ -175,19 +179,30 @@ class Governor:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m p33_sidecar.rehearsal.governor`: the Governor as a process; Redis and streams as in the settings."""
+    """`python -m p33_sidecar.rehearsal.governor`: the Governor as a process; Redis and streams as in the settings.
+
+    Exit codes: 0 stopped on request, 2 wrong usage, 69 Redis does not serve it at the start, 78 configuration.
+    """
     parser = argparse.ArgumentParser(prog="python -m p33_sidecar.rehearsal.governor")
     parser.add_argument("--deny", action="append", default=[], metavar="SYMBOL", help="no permit for it; * for all")
     args = parser.parse_args(argv)
-    settings = load(os.environ)
+    try:
+        settings = load(os.environ)
+    except ConfigurationInvalid as invalid:
+        print("\n".join(invalid.problems), file=sys.stderr)
+        return CONFIGURATION
     governor = Governor(settings.redis_url, plan_stream=settings["P33_PLAN_STREAM"],
                         result_stream=settings["P33_RESULT_STREAM"])
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    for symbol in args.deny:
-        governor.deny(symbol)
-    governor.start()
+    try:
+        for symbol in args.deny:
+            governor.deny(symbol)
+        governor.start()
+    except redis.RedisError as error:
+        print(f"governor: Redis does not serve us: {error}", file=sys.stderr)
+        return UNAVAILABLE
     print("governor: ready", flush=True)
     stop.wait()
     governor.stop()

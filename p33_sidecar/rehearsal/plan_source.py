@@ -21,6 +21,8 @@ import httpx
 import msgspec
 import redis
 
+from p33_sidecar.errors import ConfigurationInvalid
+from p33_sidecar.program import CONFIGURATION
 from p33_sidecar.settings import load
 from p33_sidecar.store import keys
 
@@ -164,7 +166,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS")
     parser.add_argument("--action", default="PARTIAL_25", choices=sorted(PERCENT))
     args = parser.parse_args(argv)
-    settings = load(os.environ)
+    try:
+        settings = load(os.environ)
+    except ConfigurationInvalid as invalid:
+        print("\n".join(invalid.problems), file=sys.stderr)
+        return CONFIGURATION
     door = StageDoor(settings.exchange_url)
     planner = Planner(settings.redis_url, door.positions, every_s=args.every, action=args.action,
                       stream=settings["P33_PLAN_STREAM"])
