@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from p33_sidecar.rehearsal.exchange.engine import HEDGE_CLOSES
 from p33_sidecar.rehearsal.exchange.errors import ApiError, refusal
 from p33_sidecar.rehearsal.exchange.faults import DEFINITE, Fault, Faults, html, json_error
 from p33_sidecar.rehearsal.exchange.limits import Ledger
@@ -146,7 +147,12 @@ def _lenient(request: Request) -> Params:
 
 
 def _reduces(request: Request, route: Route) -> bool:
-    return route is NEW_ORDER and _lenient(request).text("reduceOnly", "false").lower() == "true"
+    """Whether it is an order that throttling spares: reduce-only, or the close of a leg in hedge mode."""
+    if route is not NEW_ORDER:
+        return False
+    sent = _lenient(request)
+    leg = sent.optional("side"), sent.optional("positionSide")
+    return sent.text("reduceOnly", "false").lower() == "true" or leg in HEDGE_CLOSES
 
 
 def _symbol(request: Request) -> str | None:

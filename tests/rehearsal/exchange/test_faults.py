@@ -71,6 +71,14 @@ def test_throttling_spares_reduce_only(call, exchange):
     assert call.order(quantity="0.001").status_code == 503
 
 
+def test_throttling_spares_the_close_of_a_leg(call, exchange):
+    """In hedge mode SELL LONG and BUY SHORT reduce, and carry no reduceOnly; BUY LONG opens."""
+    exchange.set_mode(hedge=True)
+    exchange.fault("http_503_c", "order")
+    assert call.order("SELL", positionSide="LONG").status_code == 200
+    assert call.order("BUY", positionSide="LONG").status_code == 503
+
+
 @pytest.mark.parametrize("executed", [True, False])
 def test_dropped_connection(call, exchange, executed):
     """The connection ends without a byte, before or after the order was executed."""
