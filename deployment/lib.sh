@@ -43,11 +43,13 @@ point() {
 
 # The Apply Layer waits while the gate restarts: plans stay pending in Redis and find their verdict when it is back.
 restart_services() {
-  local unit
+  local unit words
   if ! systemd_here; then
     say "nothing is started: no systemd here. By hand, the gate first:"
     for unit in "$SIDECAR" "$APPLY"; do
-      say "  $BASE/current/venv/bin/python -m p33_sidecar.cli.by_hand $UNITS/$unit${DESTDIR:+ --root $DESTDIR}"
+      words=("$BASE/current/venv/bin/python" -m p33_sidecar.cli.by_hand "$UNITS/$unit")
+      if [ -n "$DESTDIR" ]; then words+=(--root "$DESTDIR"); fi
+      printf ' '; printf ' %q' "${words[@]}"; printf '\n'
     done
     return
   fi

@@ -32,14 +32,14 @@ if [ -n "$HOST" ]; then
   exec ssh "$HOST" 'if [ "$(id -u)" = 0 ]; then env '"$command"'; else sudo env '"$command"'; fi'
 fi
 
-# Sets APPLY_GATE in the settings file and touches no other line of it.
+# Sets APPLY_GATE in the settings file and touches no other line of it. systemd reads indented lines too, and the last wins.
 set_gate() {
-  local fresh=$ENV_FILE.new
+  local fresh=$ENV_FILE.new line='^[[:blank:]]*APPLY_GATE[[:blank:]]*='
   [ -f "$ENV_FILE" ] || fail "$ENV_FILE is missing"
   if [ "$DRY" = yes ]; then say "would: APPLY_GATE=$1 in $ENV_FILE"; return; fi
   cp -p "$ENV_FILE" "$fresh"
-  if grep -q '^APPLY_GATE=' "$ENV_FILE"; then
-    sed "s/^APPLY_GATE=.*/APPLY_GATE=$1/" "$ENV_FILE" > "$fresh"
+  if grep -q "$line" "$ENV_FILE"; then
+    sed "s/$line.*/APPLY_GATE=$1/" "$ENV_FILE" > "$fresh"
   else
     # An editor may have left the last line without its end: what is added would become part of that setting.
     if [ -n "$(tail -c 1 "$fresh")" ]; then echo >> "$fresh"; fi
