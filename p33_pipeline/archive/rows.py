@@ -18,10 +18,9 @@ import pyarrow.compute as pc
 from p33_pipeline.archive.messages import DECODERS, PARTS, raw_of
 from p33_pipeline.archive.values import Fields, Row, fits
 from p33_pipeline.history.tables import AMOUNT, TEXT, TIME, WHOLE, Table
+from p33_sidecar.core.model import LATEST_MS
 from p33_sidecar.core.quantity import parse
 
-LATEST_MS = 253_402_300_799_999
-"""The end of the year 9999: what lies beyond is no time that a reader could print."""
 UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, ArithmeticError, RecursionError)
 UNFIT = (pa.ArrowException, ValueError, OverflowError)
 

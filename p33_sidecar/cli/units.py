@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from ..core.model import LATEST_MS
 from ..core.quantity import parse, seconds, text
 
 _UNITS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 LONGEST_MS: Final = 36_525 * 86_400_000
-LATEST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999, where calendars end."""
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 
 MS_CHECKS: Final = frozenset({"plan_fresh", "plan_after_last_order", "fresh_snapshot", "nothing_settling"})

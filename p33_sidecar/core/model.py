@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import msgspec
 
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, where calendars end: what lies beyond is no time that anybody can be told."""
 HEDGE = "HEDGE"
 
 

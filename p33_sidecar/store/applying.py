@@ -11,9 +11,8 @@ import msgspec
 import redis
 
 from . import keys, scripts
-from .connect import Link, server_ms, store_errors
+from .connect import Link, is_wrong_type, server_ms, store_errors
 from .groups import make_group
-from .takings import is_wrong_type
 
 CLAIM_IDLE_MS = 30_000
 SCRIPTS = ("pair", "take", "look", "take_governor", "result")

@@ -114,6 +114,11 @@ def server_ms(client: redis.Redis) -> int:
     return seconds * 1000 + micros // 1000
 
 
+def is_wrong_type(error: redis.ResponseError) -> bool:
+    """Whether a command met a key that holds another type of value."""
+    return str(error).startswith("WRONGTYPE")
+
+
 def may_evict(client: redis.Redis) -> bool:
     """Whether the server would remove keys of its own accord rather than refuse a write."""
     memory = client.info("memory")

@@ -16,7 +16,7 @@ from ..core.quantity import text
 from ..core.record import value_json
 from ..errors import StoreUnavailable
 from . import keys, scripts
-from .connect import server_ms, store_errors
+from .connect import is_wrong_type, server_ms, store_errors
 from .state import SEP, SNAPSHOT_FIELDS, read_snapshot
 from .switches import event_json
 
@@ -88,7 +88,7 @@ class PositionStore:
             try:
                 stored = self.redis.hgetall(keys.FILTERS)
             except redis.ResponseError as error:
-                if "WRONGTYPE" not in str(error):
+                if not is_wrong_type(error):
                     raise
                 return None
         try:
@@ -142,7 +142,7 @@ class RedisBans:
             try:
                 until = self.redis.get(keys.BAN) or "0"
             except redis.ResponseError as error:
-                if "WRONGTYPE" not in str(error):
+                if not is_wrong_type(error):
                     raise
                 until = ""
         if not until.isdigit():

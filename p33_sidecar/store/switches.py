@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import msgspec
 import redis
 
+from ..core.model import LATEST_MS
 from . import keys, scripts
 from .connect import store_errors
 from .line import Line
 
 _ENCODE = msgspec.json.Encoder().encode
 TIMES = frozenset({"since_ms", "until_ms"})
-LATEST_MS = 253_402_300_799_999
-"""The end of the year 9999: what is later is no time that anybody can be told."""
 NO_END = -1
 """PTTL of a key without one."""
 

@@ -191,8 +191,3 @@ def _reading(reply: list) -> Reading:
     """What lua/pair.lua said."""
     now_ms, mark, halts, holds, governor, permit, _ = reply
     return Reading(int(now_ms), time.monotonic_ns(), mark, halts > 0, holds > 0, governor, permit)
-
-
-def is_wrong_type(error: redis.ResponseError) -> bool:
-    """Whether a command met a key that holds another type of value."""
-    return str(error).startswith("WRONGTYPE")

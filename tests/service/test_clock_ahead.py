@@ -26,13 +26,6 @@ DEADLINE_S = 60
 
 
 @pytest.fixture
-def keeping(redis_url: str) -> Iterator[Keeping]:
-    built = Keeping(redis_url)
-    yield built
-    built.close()
-
-
-@pytest.fixture
 def hasty(redis_url: str) -> Iterator[World]:
     """Any snapshot is stale to it, and a refresh is waited for for 50 ms."""
     built = World(redis_url, policy=Policy(stale_threshold_ms=1, cooldown_ms=0, poll_ms=500), refresh_budget_ms=50)
@@ -107,13 +100,18 @@ def test_t13_a_plan_that_waits_while_the_clock_is_set_back_gets_its_verdict(hast
     assert hasty.verdict(plan_id) == "stale_exchange_state"
 
 
+def look_up_a_month_ahead(keeping: Keeping) -> None:
+    """The clerk's turn, by a clock that is right again after it."""
+    keeping.clock.ms += MONTH_MS
+    keeping.look_up()
+    keeping.clock.ms -= MONTH_MS
+
+
 def test_t13_a_clock_a_month_ahead_forgets_no_order(keeping: Keeping) -> None:
     """What is done for good goes by the exchange's time: an order of today stays known, and a new one is not late."""
     keeping.opened("0.038").result("0.010", order_id="1")
     keeping.book()
-    keeping.clock.ms += MONTH_MS
-    keeping.look_up()
-    keeping.clock.ms -= MONTH_MS
+    look_up_a_month_ahead(keeping)
     keeping.result("0.010", order_id="1")
     keeping.result("0.008", order_id="2", plan_id="p2", timestamp=str(keeping.clock.ms // 1000))
     keeping.book()
@@ -124,9 +122,7 @@ def test_t13_a_clock_a_month_ahead_is_no_reason_to_give_an_order_up(keeping: Kee
     """The exchange does not find it yet. Three days later it would be over; by a wrong clock it is not."""
     keeping.opened("0.038").result("0", status="NEW")
     keeping.book()
-    keeping.clock.ms += MONTH_MS
-    keeping.look_up()
-    keeping.clock.ms -= MONTH_MS
+    look_up_a_month_ahead(keeping)
     assert keeping.line().unsettled == 1
 
 
