@@ -17,7 +17,7 @@ LATEST_MS = 253_402_300_799_999
 HEDGE = "HEDGE"
 
 
-class Value(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=False):
+class Value(msgspec.Struct, frozen=True, gc=False, cache_hash=True, forbid_unknown_fields=False):
     """Base of all values."""
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from .model import Decision, Facts, Finding, Policy, Scalar
+from .model import Book, Decision, Facts, Finding, Policy, Scalar, Snapshot
 from .quantity import number, seconds, text, within_digits
 
 SIG_MARK = b',"sig":"'
@@ -133,11 +133,18 @@ def _allow(decision: Decision, facts: Facts, policy: Policy, stamp: Stamp) -> _A
     age_ms = facts.context.snapshot_age_ms
     if not qty or qty < 0 or not snapshot or snapshot.amt is None or not book or age_ms is None:
         raise ValueError("an ALLOW needs a positive quantity, a snapshot and a book")
+    held, booked, limit = _lasting(snapshot, book, policy)
     return _Allow(
-        1, facts.plan.plan_id, facts.plan.symbol, True, number(qty), decision.close_side, number(snapshot.amt),
-        number(book.amt), book.rev, number(seconds(max(age_ms, 0))), number(seconds(policy.stale_threshold_ms)),
+        1, facts.plan.plan_id, facts.plan.symbol, True, number(qty), decision.close_side, held,
+        booked, book.rev, number(seconds(max(age_ms, 0))), limit,
         facts.plan.action, stamp.venue, stamp.issued_ms // 1000, stamp.issued_ms, stamp.expires_ms, stamp.nonce,
     )
+
+
+@lru_cache(maxsize=256)
+def _lasting(snapshot: Snapshot, book: Book, policy: Policy) -> tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw]:
+    """The numbers that stay the same between two polls: both amounts, and the oldest a snapshot may be."""
+    return number(snapshot.amt), number(book.amt), number(seconds(policy.stale_threshold_ms))
 
 
 def _deny(decision: Decision, facts: Facts, stamp: Stamp) -> _Deny | _DenyRetryable:

@@ -55,11 +55,12 @@ local function booked_to(stream)
   return cursor and string.match(cursor, '^%S+') or '0-0'
 end
 
--- A stream entry is `unbooked` for us when it names our symbol or plan, or cannot be told.
+-- A stream entry is `unbooked` for us when it names our symbol or plan, or cannot be told. Read from the end: from
+-- the other one the server would walk through up to a hundred booked entries to find where ours begin.
 local function unbooked(stream, symbol, plan_id, after)
   after = after or booked_to(stream)
   if not after then return '!' end
-  local entries = redis.pcall('XRANGE', stream, '(' .. after, '+', 'COUNT', 50)
+  local entries = redis.pcall('XREVRANGE', stream, '+', '(' .. after, 'COUNT', 50)
   if entries.err then return '!' end
   for _, entry in ipairs(entries) do
     local named = false
