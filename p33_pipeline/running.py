@@ -10,7 +10,7 @@ import logging
 import pyarrow.compute as pc
 import redis
 
-from p33_pipeline.archive.everything import Run, archive, archived_until_ms
+from p33_pipeline.archive.everything import Run, archive_streams, archive_trades, archived_until_ms
 from p33_pipeline.archive.streams import StreamArchiver, sources
 from p33_pipeline.archive.trades import TradeArchiver
 from p33_pipeline.errors import SourceUnavailable
@@ -47,11 +47,10 @@ def archive_now(settings: Settings) -> Run:
         exchange = _exchange(settings, link)
         try:
             trades = TradeArchiver(exchange, history, now_ms=lambda: server_ms(link.redis)) if exchange else None
-            run = archive(archiver, found, None, ())
-            if trades is not None:
-                run = archive(archiver, (), trades, _symbols(history, now_ms))
+            streams = archive_streams(archiver, found)
+            new = archive_trades(trades, _symbols(history, now_ms)) if trades else None
             _note(link, archived_ms=archived_until_ms(history))
-            return run
+            return Run(streams, new)
         finally:
             if exchange:
                 exchange.close()

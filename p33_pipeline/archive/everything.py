@@ -1,4 +1,4 @@
-"""One archive run: every stream, then the account's trades; what `p33-audit` and the Dagster job both call.
+"""The two halves of an archive run: every stream, then the account's trades.
 
 An exchange that cannot be asked does not keep the streams out of the archive: they are committed first.
 """
@@ -34,16 +34,22 @@ class Run(msgspec.Struct, frozen=True):
         return sum(done.entries for done in self.streams)
 
 
-def archive(archiver: StreamArchiver, found: Iterable[Source], trades: TradeArchiver | None,
-            symbols: Iterable[str]) -> Run:
-    """Archive what is new. Raises SourceUnavailable, HistoryUnreadable, HistoryUnavailable; nothing is lost by any."""
+def archive_streams(archiver: StreamArchiver, found: Iterable[Source]) -> tuple[Archived, ...]:
+    """Archive what is new in every stream. Raises SourceUnavailable, HistoryUnreadable, HistoryUnavailable.
+
+    What is written from the beginning of this pass on is not counted as archived: streams that were read first may
+    have got more while others were read.
+    """
     until_ms = archiver.now_ms()
     streams = tuple(archiver.run(source) for source in found)
     note_until(archiver.history, until_ms)
-    if trades is None:
-        return Run(streams, None)
-    since_ms = first_ms(trades.history) or trades.now_ms()
-    return Run(streams, trades.run(symbols, since_ms=since_ms - BEFORE_FIRST_POLL_MS))
+    return streams
+
+
+def archive_trades(archiver: TradeArchiver, symbols: Iterable[str]) -> int:
+    """Archive what is new of the account's trades. Raises as `archive_streams` does; nothing is lost by any of them."""
+    since_ms = first_ms(archiver.history) or archiver.now_ms()
+    return archiver.run(symbols, since_ms=since_ms - BEFORE_FIRST_POLL_MS)
 
 
 def first_ms(history: History) -> int | None:
