@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from p33_sidecar.core.permit import read_permit
 from p33_sidecar.store import keys, scripts
 from tests.gate.sidecar import KEY, PLAN, SYMBOL, VENUE, Hand
 from tests.tools import needed
@@ -151,3 +152,19 @@ def test_javascript_notices_a_forgery(hand: Hand, javascript):
     hand.govern()
     hand.allow()
     assert javascript(key=b"x" * 32) == {"word": "forged_permit"} and hand.both_there()
+
+
+TURNED = (b',"allow":true,"safe_close_qty":0.038,"close_side":"SELL","exchange_position_amt":0.038,"ledger_rev":7,'
+          b'"max_snapshot_age_sec":10}')
+"""What would make an ALLOW of a denial: of two members with one name most parsers let the last win."""
+
+
+@pytest.mark.parametrize("behind", [TURNED, b',"expires_ms":99999999999999}', b',"sig":"x"}', b"\n}"])
+def test_javascript_believes_nothing_behind_the_signature(hand: Hand, javascript, behind: bytes):
+    """A signed denial, its `sig` whole and valid, and something behind that nobody signed."""
+    hand.govern()
+    denial = hand.verdict(action="UPDATE_SL")
+    hand.allow()
+    hand.redis.set(keys.open_permit(SYMBOL), f"{PLAN} {read_permit(denial).nonce}", px=60_000)
+    hand.redis.set(keys.permit(PLAN), denial.removesuffix(b"}") + behind, px=60_000)
+    assert javascript() == {"word": "forged_permit"} and hand.both_there()
