@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from decimal import Decimal
 
 from ..core.agreement import disagreement
 from ..core.model import Phase
@@ -18,7 +17,7 @@ from ..store.positions import PositionStore
 from ..store.state import BookLine, State, phase_of
 from ..store.switches import event_json
 from .hooks import Hooks
-from .memory import NO_LINE, NO_SEEN, Memory, Poll
+from .memory import NO_LINE, Memory
 
 log = logging.getLogger("p33.incidents")
 
@@ -36,8 +35,8 @@ class Incidents:
         self._before: dict[str, Seen] = {}
         self._epoch = -1
 
-    def compare(self, poll: Poll) -> None:
-        """Compare every book with the poll; the first time all of them were, the sidecar may become ready."""
+    def compare(self) -> None:
+        """Compare every book with the last good reply; once all of them were, the sidecar may become ready."""
         memory = self.memory
         if not memory.books_read:
             return
@@ -45,16 +44,16 @@ class Incidents:
             memory.mismatches, self._epoch = self.store.mismatches(), memory.store_epoch
         now: dict[str, Seen] = {}
         for symbol, kept in list(memory.books.items()):
-            seen = self._comparison(symbol, kept.line, poll)
+            seen = self._comparison(symbol, kept.line)
             if seen is not None:
                 now[symbol] = seen
                 self._judge(symbol, seen, self._before.get(symbol))
         self._before = now
         memory.compared = memory.compared or (memory.openings_considered and not memory.opening_pending)
 
-    def _comparison(self, symbol: str, line: BookLine, poll: Poll) -> Seen | None:
-        snapshot = self.memory.snapshots.get(symbol, NO_SEEN).snapshot
-        amt: Decimal | None = snapshot.amt if snapshot and snapshot.ts_ms == poll.requested_ms else None
+    def _comparison(self, symbol: str, line: BookLine) -> Seen | None:
+        """Of what the reply says, not of its snapshots: a symbol that has become flat everywhere has none any more."""
+        amt = self.memory.positions.get(symbol)
         if amt is None or line.book is None:
             return None
         how = disagreement(amt, line.book.amt, tolerance_pct=self.memory.policy.qty_tolerance_pct)
@@ -74,7 +73,7 @@ class Incidents:
         kept = memory.books.get(symbol, NO_LINE)
         line, state = kept.line, self.read_state(symbol)
         age_ms = now_ms - line.book.last_order_ms
-        amt = memory.snapshots[symbol].snapshot.amt
+        amt = memory.positions[symbol]
         phase, _, _ = phase_of(state, policy=memory.policy, now_ms=now_ms, amt=amt, rev=line.book.rev)
         settled = not line.unsettled and state.unbooked == "0" and state.book == kept.text
         return settled and phase == Phase.FREE and not 0 <= age_ms < memory.policy.cooldown_ms

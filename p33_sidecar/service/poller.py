@@ -134,7 +134,7 @@ class Poller:
         if self._failing:
             log.info("poll.recovered", extra={"fields": {"after": self._failing}})
         self._failing = ""
-        self.incidents.compare(poll)
+        self.incidents.compare()
 
     def _scope(self) -> frozenset[str]:
         """The list, what has a position on the exchange, and what has one in the book."""

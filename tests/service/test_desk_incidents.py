@@ -94,6 +94,24 @@ def test_i44_mismatch_denies_each_plan_and_is_one_incident_with_a_way_out(ready:
     assert [e["state"] for e in events] == ["opened", "closed"] and events[1]["duration_ms"] >= 0
 
 
+def test_i44_mismatch_of_a_symbol_that_leaves_the_scope_is_closed_too(redis_url: str) -> None:
+    """Off the list, closed at the exchange, then in the book: the symbol has left the scope."""
+    world = World(redis_url)
+    world.exchange.amounts["ETHUSDT"] = "1"
+    world.open_books()
+    world.exchange.amounts["ETHUSDT"] = "0"
+    world.poll()
+    world.poll()
+    assert list(world.memory.mismatches) == ["ETHUSDT"]
+    world.result("elsewhere", symbol="ETHUSDT", qty="1")
+    for _ in range(3):
+        world.poll()
+    assert "ETHUSDT" not in world.memory.scope and world.memory.mismatches == {}
+    events = [e for e in world.records(keys.EVENTS) if e["kind"] == "mismatch"]
+    assert [(e["symbol"], e["state"]) for e in events] == [("ETHUSDT", "opened"), ("ETHUSDT", "closed")]
+    world.close()
+
+
 def test_i53_quantity_is_floored_to_the_exchanges_step(redis_url: str) -> None:
     """Steps come from the exchange: 0.038 x 75 % -> 0.028; 123.9 x 50 % at step 1 -> 61; no step, no ALLOW."""
     world = _opened_at(redis_url, {"BTCUSDT": "0.038", "TRXUSDT": "123.9", "NEWUSDT": "5"})
