@@ -65,7 +65,13 @@ def result_of(fields: dict[str, str]) -> Result:
     reports = tuple(_report(step, plan_id, executed, alone=len(counting) == 1) for step in counting)
     done = executed or fields.get("error", "") in ENDS_TAKEN
     return Result(plan_id=plan_id, symbol=symbol, executed=executed, reports=reports,
-                  ending="over" if done else "other", timestamp_ms=timestamp_of(fields.get("timestamp", ""))[0])
+                  ending="over" if done else "other", timestamp_ms=_told_ms(fields.get("timestamp", "")))
+
+
+def _told_ms(text: str) -> int | None:
+    """A zero is how producers write that there is none: taken for 1970, a fill would be late and never be booked."""
+    stamp_ms = timestamp_of(text)[0]
+    return stamp_ms if stamp_ms is not None and stamp_ms > 0 else None
 
 
 def _plan_id(text: str, steps: list[_Step]) -> str:

@@ -231,6 +231,14 @@ def test_a_contained_order_that_ended_before_the_opening_books_nothing(update_ms
     assert ledger.learn("id 77", ended("0.010", update_ms=update_ms)).amt == Decimal(amt)
 
 
+@pytest.mark.parametrize("horizon_ms", [0, NOW_MS - 14 * DAY_MS])
+@pytest.mark.parametrize("stamp", ["0", "0.0", "-1", "", "soon"])
+def test_a_timestamp_that_says_nothing_makes_no_fill_late(horizon_ms, stamp):
+    """A producer without a clock writes 0, as it writes `close_qty=0.0`: the result is as old as its entry."""
+    ledger = Ledger(horizon_ms=horizon_ms).tell(step(order_id="77"), timestamp=stamp)
+    assert (ledger.amt, ledger.anomalies) == (Decimal("0.010"), [])
+
+
 def test_behind_the_horizon_an_unknown_order_is_late_and_never_booked():
     """Its mark was forgotten: by its own timestamp it is from before, however young its entry is."""
     ledger = Ledger(horizon_ms=NOW_MS - 14 * DAY_MS)
