@@ -1,6 +1,7 @@
 // Takes both permits of a plan from JavaScript, without a library: read, cut, verify, run the printed script.
 //   python -m p33_sidecar.store.scripts take > take.lua
 //   P33_PERMIT_KEY=... node take.mjs take.lua /path/to/redis.sock|host:port VENUE PLAN_ID SYMBOL
+// Where the server has users, REDIS_USERNAME=p33-apply and REDIS_PASSWORD too.
 // Prints one line of JSON: {"word": "taken", "side", "quantity", "expires_ms"}, or {"word": <the refusal>}. Exit code 0
 // for `taken`, 1 for a refusal. Docs: apply-layer.md, "Any other language".
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
@@ -11,19 +12,25 @@ const [scriptPath, server, venue, plan, symbol] = process.argv.slice(2);
 const key = process.env.P33_PERMIT_KEY;
 
 // -- RESP2, as much of it as is needed: bytes stay bytes -----------------------------------------------------------
+const PATIENCE_MS = 5000;
+const LOST = new Error("the connection is lost");
 const [host, port] = server.split(":");
-const waiting = [];
-let socket, received;
+let socket, received, waiting;
 
+// What is awaited of a connection ends with it: a later one has a line of its own.
 function dial() {
+  socket?.destroy();
   socket = server.startsWith("/") ? connect(server) : connect(Number(port), host);
   received = Buffer.alloc(0);
+  const asked = waiting = [];
   socket.on("data", (chunk) => {
     received = Buffer.concat([received, chunk]);
-    for (let got; waiting.length && (got = parse(0)); received = received.subarray(got.end)) waiting.shift()(got.value);
+    for (let got; asked.length && (got = parse(0)); received = received.subarray(got.end)) asked.shift()(got.value);
   });
-  const lost = () => { for (const settle of waiting.splice(0)) settle(new Error("the connection is lost")); };
-  socket.on("error", lost).on("close", lost);
+  const lost = () => { for (const settle of asked.splice(0)) settle(LOST); };
+  socket.on("error", lost).on("close", lost).setTimeout(PATIENCE_MS, () => socket.destroy());
+  const { REDIS_USERNAME: user = "default", REDIS_PASSWORD: password } = process.env;
+  if (password) ask("AUTH", user, password).catch(() => {});                              // the next answer says it
 }
 
 function parse(at) {
@@ -126,10 +133,14 @@ async function take() {
     const record = { v: 1, plan_id: plan, symbol, nonce: permit.nonce, token, by: "javascript", at_ms: now,
       gate: "both", permit: raw.toString() };
     const args = [governor, raw, plan, symbol, permit.nonce, token, digits(raw, "exchange_position_amt"),
-      permit.ledger_rev, permit.max_snapshot_age_sec * 1000, permit.expires_ms, now + 1000, runId, 86400000,
+      permit.ledger_rev, permit.max_snapshot_age_sec * 1000, permit.expires_ms, now + PATIENCE_MS, runId, 86400000,
       JSON.stringify(record), ""];
     const run = () => ask("EVALSHA", sha, keys.length, ...keys, ...args);
-    const reply = await run().catch(() => (dial(), run()));                               // lost: the same token again
+    const reply = await run().catch((error) => {
+      if (error !== LOST) throw error;
+      dial();
+      return run();                                                                       // the same token again
+    });
     const word = reply[0].toString();
     if (word === "changed") continue;                                                     // read again
     if (word !== "taken") return { word };

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import redis
 
 from p33_sidecar.core.permit import read_permit
-from p33_sidecar.store import keys, scripts
+from p33_sidecar.rehearsal.server import EmbeddedServer
+from p33_sidecar.store import keys, rights, scripts
 from tests.gate.sidecar import KEY, PLAN, SYMBOL, VENUE, Hand
 from tests.tools import needed
 
@@ -23,11 +26,14 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "take.mjs"
 
 
 class Forgetful:
-    """A relay in front of Redis that loses the first reply to a script: it was run, and the client never hears."""
+    """A relay in front of Redis that loses the first reply to a script: it was run, and the client never hears.
 
-    def __init__(self, redis_path: str) -> None:
+    `reset`: the connection does not end, it breaks (RST).
+    """
+
+    def __init__(self, redis_path: str, *, reset: bool = False) -> None:
         self.lost = 0
-        self._redis_path = redis_path
+        self._redis_path, self._reset = redis_path, reset
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -62,8 +68,15 @@ class Forgetful:
                 asked_for_a_script |= source is client and b"EVALSHA" in chunk
                 if source is upstream and asked_for_a_script and not self.lost:
                     self.lost += 1
+                    if self._reset:
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     return
                 (upstream if source is client else client).sendall(chunk)
+
+
+def path_of(server: EmbeddedServer) -> str:
+    """Of its socket file."""
+    return server.url.removeprefix("unix://").partition("?")[0]
 
 
 @pytest.fixture
@@ -71,11 +84,11 @@ def javascript(server, tmp_path: Path) -> Callable[..., dict]:
     """Runs the example; returns what it says."""
     script = tmp_path / "take.lua"
     script.write_text(scripts.source("take"))
-    node, address = needed("node"), server.url.removeprefix("unix://").partition("?")[0]
+    node, usual = needed("node"), path_of(server)
 
-    def take(plan_id: str = PLAN, *, key: bytes = KEY, address: str = address) -> dict:
+    def take(plan_id: str = PLAN, *, key: bytes = KEY, address: str = usual, script: Path = script, **env: str) -> dict:
         ran = subprocess.run([node, str(EXAMPLE), str(script), address, VENUE, plan_id, SYMBOL], capture_output=True,
-                             env=os.environ | {"P33_PERMIT_KEY": key.decode()}, timeout=120, check=False)
+                             env=os.environ | {"P33_PERMIT_KEY": key.decode()} | env, timeout=120, check=False)
         assert ran.stdout, ran.stderr.decode()
         said = json.loads(ran.stdout)
         assert ran.returncode == (0 if said["word"] == "taken" else 1)
@@ -137,14 +150,45 @@ def test_without_redis_javascript_says_so(javascript, tmp_path: Path):
     assert javascript(address=str(tmp_path / "nobody.sock"))["word"] == "redis_unavailable"
 
 
-def test_a_lost_reply_is_asked_for_again_with_the_same_token(hand: Hand, javascript, server):
+@pytest.mark.parametrize("reset", [False, True], ids=["ended", "broken"])
+def test_a_lost_reply_is_asked_for_again_with_the_same_token(hand: Hand, javascript, server, reset: bool):
     """The pair was taken and the connection went before the answer: the second asking hears it, and takes nothing."""
     hand.govern()
     hand.allow()
-    with Forgetful(server.url.removeprefix("unix://").partition("?")[0]) as relay:
+    with Forgetful(path_of(server), reset=reset) as relay:
         assert javascript(address=relay.address)["word"] == "taken"
         assert relay.lost == 1
     assert hand.redis.xlen(keys.TAKINGS) == 1
+
+
+def test_a_script_that_fails_is_the_end_of_it(hand: Hand, javascript, tmp_path: Path):
+    """As a server out of memory answers: it is said, and the program ends."""
+    hand.govern()
+    hand.allow()
+    full = tmp_path / "full.lua"
+    full.write_text("return redis.error_reply('OOM command not allowed')")
+    assert javascript(script=full) == {"word": "redis_unavailable", "detail": "OOM command not allowed"}
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(javascript):
+    """It listens, and that is all."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        said = javascript(address=f"127.0.0.1:{silent.getsockname()[1]}")
+    assert said["word"] == "redis_unavailable"
+
+
+def test_javascript_signs_in_as_the_apply_layer(javascript):
+    """With the rights of docs/redis-rights.md and no others; `default` is closed."""
+    with EmbeddedServer() as guarded, redis.Redis.from_url(guarded.url, decode_responses=True, protocol=2) as client:
+        hand, (first, *others) = Hand(client), rights.user(rights.APPLY, plans="p", results="r").rights
+        client.execute_command("ACL", "SETUSER", rights.APPLY, "on", ">secret", *first.rules().split(),
+                               *(f"({right.rules()})" for right in others))
+        client.execute_command("ACL", "SETUSER", "default", "resetpass")
+        hand.govern()
+        hand.allow()
+        who = {"address": path_of(guarded), "REDIS_USERNAME": rights.APPLY}
+        assert javascript(**who, REDIS_PASSWORD="wrong")["word"] == "redis_unavailable"
+        assert javascript(**who, REDIS_PASSWORD="secret")["word"] == "taken"
 
 
 def test_javascript_notices_a_forgery(hand: Hand, javascript):
