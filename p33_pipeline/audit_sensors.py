@@ -3,6 +3,7 @@
 A cursor moves only past what was answered: a Redis that cannot be asked is a failed tick and the cursor stays.
 """
 
+import time
 from typing import Final
 
 import dagster as dg
@@ -10,17 +11,21 @@ import msgspec
 
 from p33_pipeline import jobs
 from p33_pipeline.audit.findings import Audit
-from p33_pipeline.auditing import kept_audit
+from p33_pipeline.auditing import is_outdated, kept_audit
 from p33_pipeline.ended_runs import tell_each
 from p33_pipeline.history import History
 from p33_pipeline.news import errors_of, remember, untold
-from p33_pipeline.partitions import DAILY, HOURLY, hour_key
+from p33_pipeline.partitions import DAILY, DAY_MS, HOUR_MS, HOURLY, closed_before, day_key, hour_key
 from p33_pipeline.resources import P33
 from p33_pipeline.webhook import post, run_link
 from p33_sidecar.store import keys
 from p33_sidecar.store.connect import Link, store_errors
 
 READ_AT_ONCE: Final = 50
+AUDITED_MS: Final = 1_800_000
+"""So long after its end an hour or a day has had the audit that its schedule asks for."""
+LATE_HOURS, LATE_DAYS = 24, 7
+"""So many of them are looked at; an hour that came later than that is told by its day."""
 RUNNING: Final = dg.DefaultSensorStatus.RUNNING
 
 
@@ -87,4 +92,22 @@ def _audit_of(run: dg.DagsterRun, history: History) -> Audit | None:
     return kept_audit(history, from_ms=int(window.start.timestamp()) * 1000, to_ms=int(window.end.timestamp()) * 1000)
 
 
-audit_sensors: Final = [audit_on_mismatch, tell_of_errors]
+@dg.sensor(jobs=[jobs.audit_hour, jobs.report_day], minimum_interval_seconds=300, default_status=RUNNING,
+           description="Audits an hour or a day once more if a part of it was archived only after its audit.")
+def audit_what_came_late(p33: P33) -> dg.SensorResult | dg.SkipReason:
+    history, before_ms = p33.history(), _now_ms() - AUDITED_MS
+    wanted = [*((jobs.audit_hour.name, hour_key(from_ms), from_ms, to_ms)
+                for from_ms, to_ms in closed_before(before_ms, length_ms=HOUR_MS, count=LATE_HOURS)),
+              *((jobs.report_day.name, day_key(from_ms), from_ms, to_ms)
+                for from_ms, to_ms in closed_before(before_ms, length_ms=DAY_MS, count=LATE_DAYS))]
+    requests = [dg.RunRequest(run_key=f"{job} {key}", job_name=job, partition_key=key,
+                              tags={"requested_by": "late archive"})
+                for job, key, from_ms, to_ms in wanted if is_outdated(history, from_ms=from_ms, to_ms=to_ms)]
+    return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("no audit came too early")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+audit_sensors: Final = [audit_on_mismatch, audit_what_came_late, tell_of_errors]

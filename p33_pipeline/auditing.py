@@ -9,10 +9,14 @@ from collections.abc import Mapping
 
 import msgspec
 
+from p33_pipeline.archive.everything import archived_until_ms
+from p33_pipeline.archive.trades import reaches
 from p33_pipeline.audit.accounts import Accounts, accounts_of
 from p33_pipeline.audit.audit import audit
+from p33_pipeline.audit.between import TRADES_LATE_MS
 from p33_pipeline.audit.findings import Audit
-from p33_pipeline.audit.scope import open_scope, reading
+from p33_pipeline.audit.flow import SETTLED_MS
+from p33_pipeline.audit.scope import DAY_MS, open_scope, reading
 from p33_pipeline.errors import HistoryUnreadable
 from p33_pipeline.history import History
 from p33_pipeline.ranges import stamp
@@ -28,12 +32,30 @@ def audit_range(history: History, *, from_ms: int, to_ms: int, policy: Policy, e
 
     Raises HistoryUnreadable, HistoryUnavailable.
     """
+    whole = is_settled(history, to_ms)
     with reading(history):
         found = audit(history, from_ms=from_ms, to_ms=to_ms, policy=policy, exact=exact)
     # How far the archive went beyond the range says nothing about it: a closed range audited again is the same bytes.
-    found = msgspec.structs.replace(found, until_ms=min(found.until_ms, to_ms))
+    found = msgspec.structs.replace(found, until_ms=min(found.until_ms, to_ms), whole=whole)
     history.place.write(_kept(from_ms, to_ms), msgspec.json.encode(found))
     return found
+
+
+def is_settled(history: History, at_ms: int) -> bool:
+    """Whether the archive reaches so far beyond a moment that all before it can be judged. Raises HistoryUnreadable.
+
+    A symbol whose trades are a day behind the others' is not asked for any more, and nothing waits for it.
+    """
+    read = [reach.until_ms for reach in reaches(history).values()]
+    waited_for = [until_ms for until_ms in read if until_ms > max(read) - DAY_MS]
+    return (archived_until_ms(history) >= at_ms + SETTLED_MS
+            and all(until_ms >= at_ms + TRADES_LATE_MS for until_ms in waited_for))
+
+
+def is_outdated(history: History, *, from_ms: int, to_ms: int) -> bool:
+    """Whether a range was audited before all of it was archived, which it is by now. Raises HistoryUnreadable."""
+    kept = kept_audit(history, from_ms=from_ms, to_ms=to_ms)
+    return kept is not None and not kept.whole and is_settled(history, to_ms)
 
 
 def kept_audit(history: History, *, from_ms: int, to_ms: int) -> Audit | None:

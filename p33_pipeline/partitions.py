@@ -15,6 +15,7 @@ START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 HOURLY: Final = dg.HourlyPartitionsDefinition(start_date=START, timezone="UTC", end_offset=1)
 DAILY: Final = dg.DailyPartitionsDefinition(start_date=START, timezone="UTC", end_offset=1)
 HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 86_400_000
 
 
 def window_ms(context: dg.AssetExecutionContext) -> tuple[int, int]:
@@ -31,3 +32,9 @@ def hour_key(at_ms: int) -> str:
 def day_key(at_ms: int) -> str:
     """The daily partition that a moment lies in."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%d")
+
+
+def closed_before(now_ms: int, *, length_ms: int, count: int) -> list[tuple[int, int]]:
+    """The (from, to) of the last `count` hours or days that are over, the newest first."""
+    end_ms = now_ms // length_ms * length_ms
+    return [(end_ms - (n + 1) * length_ms, end_ms - n * length_ms) for n in range(count)]

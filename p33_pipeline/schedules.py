@@ -6,11 +6,10 @@ from typing import Final
 import dagster as dg
 
 from p33_pipeline import jobs
-from p33_pipeline.partitions import day_key, hour_key
+from p33_pipeline.partitions import DAY_MS, HOUR_MS, day_key, hour_key
 from p33_pipeline.retention import forget_runs
 
 RUNNING, STOPPED = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
-DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 
 
 def _tick_ms(context: dg.ScheduleEvaluationContext) -> int:

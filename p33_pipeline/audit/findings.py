@@ -74,7 +74,8 @@ class SourceFinding(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """All that was found in a range. `until_ms` is how far the archive goes; later is not judged."""
+    """All that was found in a range. `until_ms` is how far the archive goes; later is not judged. `whole`: the archive
+    went so far beyond the range that nothing of it was left for later."""
 
     from_ms: int
     to_ms: int
@@ -83,6 +84,7 @@ class Audit(msgspec.Struct, frozen=True):
     flow: tuple[FlowFinding, ...]
     sources: tuple[SourceFinding, ...]
     counts: dict[str, int]
+    whole: bool = True
 
     @property
     def clean(self) -> bool:
