@@ -10,19 +10,23 @@ from .units import moment
 
 
 def halt(session: Session, symbol: str, *, reason: str, for_ms: int, as_json: bool) -> int:
-    """Set the switch; open permits under it are withdrawn in the same step."""
+    """Set the switch; open permits under it are withdrawn in the same step. One that lasts longer already stays."""
     symbol = meant(session, symbol)
-    at_ms, by = session.reading.now_ms(), person()
-    withdrawn = switches.halt(session.redis, symbol=symbol, by=by, reason=reason, at_ms=at_ms, for_ms=for_ms)
-    until_ms = at_ms + for_ms if for_ms else None
+    done = switches.halt(session.redis, symbol=symbol, by=person(), reason=reason, at_ms=session.reading.now_ms(),
+                         for_ms=for_ms)
+    said = {name: done.said.get(name) for name in ("by", "reason", "since_ms", "until_ms")}
     if as_json:
-        paper.emit({"halted": symbol or "*", "by": by, "reason": reason, "since_ms": at_ms, "until_ms": until_ms,
-                    "withdrawn": withdrawn})
+        paper.emit({"halted": symbol or "*", **said, "withdrawn": done.withdrawn, "stood_already": not done.is_new})
         return 0
-    until = f"until {moment(until_ms)}" if until_ms else "until `p33 resume`" + (f" {symbol}" if symbol else "")
+    lift = "`p33 resume" + (f" {symbol}`" if symbol else "`")
+    until = f"until {moment(said['until_ms'])}" if said["until_ms"] else f"until {lift}"
     out = paper.console()
     out.print(paper.cell(f"{symbol or 'Everything'} is halted {until}."))
-    out.print(paper.cell(f"Withdrawn: the open permits of {', '.join(withdrawn)}." if withdrawn
+    if not done.is_new:
+        out.print(paper.cell(f"That is the switch of {said['by'] or 'an unknown hand'} "
+                             f"({said['reason'] or 'no reason given'}): it stood already and lasts longer than yours. "
+                             f"To end it sooner, {lift} first.", "yellow"))
+    out.print(paper.cell(f"Withdrawn: the open permits of {', '.join(done.withdrawn)}." if done.withdrawn
                          else "No permit was open."))
     out.print("What was taken before is on its way to the exchange.")
     return 0

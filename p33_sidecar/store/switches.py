@@ -29,18 +29,30 @@ def add_event(client: redis.Redis, kind: str, *, at_ms: int, by: str, **what: An
         client.xadd(keys.EVENTS, {"kind": kind, "json": event_json(kind, at_ms=at_ms, by=by, **what)})
 
 
-def halt(client: redis.Redis, *, symbol: str = "", by: str, reason: str, at_ms: int, for_ms: int = 0) -> list[str]:
+class Halted(NamedTuple):
+    """The symbols whose open permit was withdrawn, and what the switch says that stands now."""
+
+    withdrawn: list[str]
+    said: dict[str, Any]
+    is_new: bool
+
+
+def halt(client: redis.Redis, *, symbol: str = "", by: str, reason: str, at_ms: int, for_ms: int = 0) -> Halted:
     """Set the switch and withdraw what is open under it, also where the server's memory is full and refuses all other
-    writes. Returns the symbols whose permit was withdrawn."""
+    writes. One that stands already and would outlast this one stays: two people halt for the longer of their times."""
     until = at_ms + for_ms if for_ms else None
-    value = _ENCODE({"by": by, "reason": reason, "since_ms": at_ms, "until_ms": until})
+    said = {"by": by, "reason": reason, "since_ms": at_ms, "until_ms": until}
     event = event_json("halt", at_ms=at_ms, by=by, symbol=symbol or None, reason=reason, until_ms=until)
     with store_errors():
-        what = [keys.halt(symbol), keys.EVENTS, keys.SWITCHES], [symbol, value, for_ms, event, at_ms, by]
+        what = [keys.halt(symbol), keys.EVENTS, keys.SWITCHES], [symbol, _ENCODE(said), for_ms, event, at_ms, by]
         try:
-            return scripts.run(client, "halt", *what)
+            left_ms, withdrawn = scripts.run(client, "halt", *what)
         except redis.exceptions.OutOfMemoryError:
-            return scripts.run_over_limit(client, "halt", *what)
+            left_ms, withdrawn = scripts.run_over_limit(client, "halt", *what)
+        if left_ms < NO_END:
+            return Halted(withdrawn, said, is_new=True)
+        stands = _said(client, keys.halt(symbol))
+    return Halted(withdrawn, stands | {"until_ms": None if left_ms == NO_END else at_ms + left_ms}, is_new=False)
 
 
 def resume(client: redis.Redis, *, symbol: str = "", by: str, at_ms: int) -> bool:

@@ -77,6 +77,30 @@ def test_a_halt_with_an_end_ends_by_itself(world: World, p33: Tool) -> None:
     assert world.ask("PARTIAL_50", plan_id="e", symbol="ETHUSDT") == "no_position"
 
 
+@pytest.mark.parametrize("stands", [("--reason", "night"), ("--reason", "night", "--for", "3h")])
+def test_two_people_halt_for_the_longer_of_their_times(world: World, p33: Tool, stands: tuple[str, ...]) -> None:
+    """A halt for a while ends none that another operator wants to last; it says whose stays, and until when."""
+    first = p33("halt", *stands, "--json").json
+    second = p33("halt", "--reason", "a look", "--for", "5m", "--json").json
+    assert (second["stood_already"], second["reason"], second["by"]) == (True, "night", first["by"])
+    assert (second["until_ms"] is None) == (first["until_ms"] is None)
+    assert not 0 <= world.redis.pttl(keys.HALT) <= 300_000
+    assert [event["reason"] for event in events(world, "halt")] == ["night"]
+    said = p33("halt", "--for", "5m").out
+    assert "night" in said and "`p33 resume` first" in said
+    later = p33("halt", "--reason", "longer", "--json").json
+    assert (later["stood_already"], later["until_ms"], world.redis.pttl(keys.HALT)) == (False, None, -1)
+
+
+def test_a_switch_set_by_hand_outlasts_a_halt_for_a_while(world: World, p33: Tool) -> None:
+    """What was open is withdrawn all the same: a switch set by hand leaves that."""
+    assert world.ask(plan_id="a") == "ALLOW 0.028"
+    world.redis.set(keys.HALT, "1")
+    said = p33("halt", "--for", "5m", "--json").json
+    assert (said["until_ms"], said["withdrawn"], said["stood_already"]) == (None, ["BTCUSDT"], True)
+    assert world.redis.get(keys.HALT) == "1" and "by hand" in said["reason"]
+
+
 @pytest.mark.parametrize("typed", ["0", "-5m", "5", "soon", "1h 30m"])
 def test_a_duration_that_is_none_is_refused(world: World, p33: Tool, typed: str) -> None:
     """Exit code 2, and nothing was halted: half an understood halt would be worse."""

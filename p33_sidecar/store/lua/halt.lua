@@ -1,8 +1,15 @@
 -- Sets a kill switch and withdraws what is open under it, in one step. Each permit that ends has an event of its own.
 -- KEYS[1] the switch  [2] events  [3] journalled switches
 -- ARGV[1] symbol or empty  [2] value  [3] life in ms or 0  [4] event json  [5] at (ms)  [6] by
--- Returns the symbols whose permit was withdrawn
-if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+-- A switch that stands and would outlast the new one stays as it is: only `resume` makes anything end sooner.
+-- Returns {ms that the switch which stays has left (-1: no end), or -2 where the new one was set; the symbols whose
+-- permit was withdrawn}
+local left = redis.call('PTTL', KEYS[1])
+local stays = ARGV[3] ~= '0' and (left == -1 or left > tonumber(ARGV[3]))
+if not stays then
+  left = -2
+  if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+end
 local withdrawn, events = {}, {}
 for _, symbol in ipairs(redis.call('HKEYS', 'quantum:p33:issued')) do
   if ARGV[1] == '' or ARGV[1] == symbol then
@@ -17,7 +24,7 @@ for _, symbol in ipairs(redis.call('HKEYS', 'quantum:p33:issued')) do
     end
   end
 end
-redis.call('XADD', KEYS[2], '*', 'kind', 'halt', 'json', ARGV[4])
+if not stays then redis.call('XADD', KEYS[2], '*', 'kind', 'halt', 'json', ARGV[4]) end
 for _, event in ipairs(events) do redis.call('XADD', KEYS[2], '*', 'kind', 'withdrawal', 'json', event) end
-redis.pcall('HSET', KEYS[3], ARGV[1] == '' and '*' or ARGV[1], '=' .. ARGV[2])
-return withdrawn
+if not stays then redis.pcall('HSET', KEYS[3], ARGV[1] == '' and '*' or ARGV[1], '=' .. ARGV[2]) end
+return {left, withdrawn}
