@@ -59,6 +59,9 @@ class Line:
         except (OSError, hiredis.ProtocolError) as error:
             self.close()
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        except BaseException:
+            self.close()  # a signal's handler raised in between: the next question must not hear this one's answer
+            raise
 
     def ask_each(self, commands: Sequence[Command]) -> list[Any]:
         """Like `ask_all`, but the first error reply is raised."""

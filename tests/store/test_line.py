@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,10 @@ from p33_sidecar.errors import StoreUnavailable
 from p33_sidecar.rehearsal.server import EmbeddedServer
 from p33_sidecar.store.connect import Link
 from p33_sidecar.store.line import BUFFER_BYTES, Line
+
+
+class Interrupted(Exception):
+    """What a handler of a signal throws."""
 
 
 @pytest.fixture
@@ -47,6 +52,28 @@ def test_no_reply_in_time_is_unavailable_and_the_late_one_is_never_taken_for_ano
     line = Line(link, timeout_s=0.2)
     with pytest.raises(StoreUnavailable, match="no reply within 0.2 s"):
         line.ask(("BLPOP", "nothing", "5"))
+    assert line.ask(("ECHO", "mine")) == "mine"
+
+
+def _interrupted_after(seconds: float, line: Line) -> None:
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    line.ask(("BLPOP", "awaited", "60"))
+
+
+def test_question_that_was_interrupted_leaves_no_answer_to_the_next(link: Link) -> None:
+    """An exception out of a signal's handler, as a task queue's time limit throws it into a taking."""
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    line, before = Line(link, timeout_s=120), signal.signal(signal.SIGALRM, interrupt)
+    assert line.ask(("PING",)) == "PONG"
+    try:
+        with pytest.raises(Interrupted):
+            _interrupted_after(0.1, line)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    link.redis.lpush("awaited", "late")
     assert line.ask(("ECHO", "mine")) == "mine"
 
 
