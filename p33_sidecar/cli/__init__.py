@@ -8,8 +8,9 @@ What could not be done is a line on stderr; for a program that asked with `--jso
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 USAGE, UNAVAILABLE, CONFIGURATION = 2, 69, 78
 
@@ -21,8 +22,7 @@ def main() -> NoReturn:
 
 def run() -> int:
     """Run the command line; every expected failure is one line on stderr and a code."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = (_heard(stream) for stream in (sys.stdout, sys.stderr))
     try:
         from .app import app
     except ModuleNotFoundError as missing:
@@ -42,9 +42,26 @@ def run() -> int:
         return _failed(str(error), 1)
 
 
+def _heard(stream: TextIO | None) -> TextIO:
+    """The stream, whatever it cannot write; none (a caller that closed it) is no reason not to halt."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the life of the process
+    stream.reconfigure(errors="replace")
+    return stream
+
+
 def _failed(what: str, code: int) -> int:
     for line in what.splitlines():
-        print(f"p33: {line}", file=sys.stderr)
+        _say(f"p33: {line}", sys.stderr)
     if "--json" in sys.argv[1:]:
-        print(json.dumps({"ok": False, "error": what, "exit_code": code}))
+        _say(json.dumps({"ok": False, "error": what, "exit_code": code}), sys.stdout)
     return code
+
+
+def _say(line: str, stream: TextIO) -> None:
+    """A line that nobody may read any more: the exit code says it all the same."""
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())

@@ -111,6 +111,30 @@ def test_a_reader_that_leaves_is_no_traceback(stack: Stack) -> None:
     assert "Traceback" not in said.stderr
 
 
+@pytest.mark.parametrize("gone", ["| true", "2>&1 | true", ">&-", "2>&-", ">&- 2>&-"])
+def test_the_exit_code_is_right_where_nobody_listens(stack: Stack, gone: str) -> None:
+    """Redis is not there, and neither is a reader: 69 and no traceback, not the 1 of "not ready"."""
+    line = f'("$@" || echo "$?" >&3) {gone}'
+    nobody = os.environ | stack.environment() | {"REDIS_URL": "redis://127.0.0.1:1/0"}
+    said, out = os.pipe()
+    done = subprocess.run(["bash", "-c", f"exec 3>&{out}; {line}", "-", *P33, "status", "--json"], env=nobody,
+                          pass_fds=[out], stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False, text=True)
+    os.close(out)
+    with os.fdopen(said) as codes:
+        assert codes.read() == "69\n"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("gone", [">&-", "2>&-", ">&- 2>&-"])
+def test_everything_is_halted_also_by_a_caller_that_closed_its_outputs(stack: Stack, gone: str) -> None:
+    """A watchdog need not listen to halt."""
+    env = os.environ | stack.environment()
+    subprocess.run(["bash", "-c", f'"$@" {gone}', "-", *P33, "halt", "--reason", "watchdog"], env=env,
+                   timeout=PATIENCE_S, check=True)
+    assert stack.redis.exists(keys.HALT)
+    run(stack, "resume")
+
+
 @pytest.mark.parametrize(("env", "code", "word"), [
     ({"REDIS_URL": "redis://127.0.0.1:1/0"}, 69, "Redis does not serve us"),
     ({"P33_POLL_SEC": "often"}, 78, "P33_POLL_SEC=often: allowed is"),
