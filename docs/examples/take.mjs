@@ -1,18 +1,22 @@
 // Takes both permits of a plan from JavaScript, without a library: read, cut, verify, run the printed script.
 //   python -m p33_sidecar.store.scripts take > take.lua
-//   P33_PERMIT_KEY=... node take.mjs take.lua /path/to/redis.sock|host:port VENUE PLAN_ID SYMBOL
-// Where the server has users, REDIS_USERNAME=p33-apply and REDIS_PASSWORD too.
+//   P33_PERMIT_KEY=... node take.mjs take.lua /path/to/redis.sock|host:port VENUE PLAN_ID SYMBOL [ENTRY_MS]
+// ENTRY_MS: when the plan's entry was published (its stream id); what was issued before is no answer to it.
+// APPLY_PERMIT_WAIT_MS: how long what is missing is waited for (1200). REDIS_USERNAME=p33-apply and REDIS_PASSWORD: for
+// a server that has users.
 // Prints one line of JSON: {"word": "taken", "side", "quantity", "expires_ms"}, or {"word": <the refusal>}. Exit code 0
 // for `taken`, 1 for a refusal. Docs: apply-layer.md, "Any other language".
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
-const [scriptPath, server, venue, plan, symbol] = process.argv.slice(2);
-const key = process.env.P33_PERMIT_KEY;
+const [scriptPath, server, venue, plan, symbol, entry = "0"] = process.argv.slice(2);
+const { P33_PERMIT_KEY: key, APPLY_PERMIT_WAIT_MS: waitMs = "1200" } = process.env;
 
 // -- RESP2, as much of it as is needed: bytes stay bytes -----------------------------------------------------------
 const PATIENCE_MS = 5000;
+const PAUSE_MS = 20;
 const LOST = new Error("the connection is lost");
 const [host, port] = server.split(":");
 let socket, received, waiting;
@@ -58,6 +62,7 @@ function parse(at) {
 }
 
 function ask(...parts) {
+  if (socket.destroyed) return Promise.reject(LOST);
   const bytes = parts.map((part) => (Buffer.isBuffer(part) ? part : Buffer.from(String(part))));
   socket.write(Buffer.concat([Buffer.from(`*${bytes.length}\r\n`),
     ...bytes.flatMap((part) => [Buffer.from(`$${part.length}\r\n`), part, Buffer.from("\r\n")])]));
@@ -66,7 +71,7 @@ function ask(...parts) {
 }
 
 // -- the recipe ----------------------------------------------------------------------------------------------------
-// Nothing may follow the signature: of two members with one name JSON.parse lets the last win, and that one is unsigned.
+// Nothing may follow the signature: of two members with one name JSON.parse lets the last win, the unsigned one.
 function verified(raw) {
   const cut = raw.indexOf(',"sig":');
   const [, given] = /^,"sig":"([0-9a-f]{64})"}$/.exec(raw.toString("latin1", Math.max(cut, 0))) ?? [];
@@ -99,54 +104,70 @@ function closes(raw, permit) {
   return quantity > 0 && quantity <= Math.abs(held) && permit.close_side === (held > 0 ? "SELL" : "BUY");
 }
 
-function refusalOrPermit(governor, raw, now) {
-  if (governor === null) return "missing_governor_permit";
-  if (parsed(governor).granted !== true) return "governor_denied";
-  if (raw === null) return "missing_p33_permit";
-  if (parsed(raw).v !== 1) return "invalid_permit_type";
-  if (!verified(raw)) return "forged_permit";
+// A word ends the wait, unless what it speaks of may still come or answered an earlier publication of the plan.
+const ends = (word) => ({ word });
+const waits = (word) => ({ word, wait: true });
+const earlier = (issued) => issued < Number(entry);
+
+function judged(governor, raw, now) {
+  if (governor === null) return waits("missing_governor_permit");
+  const said = parsed(governor);
+  if (said.granted !== true) return (earlier(said.issued_ms) ? waits : ends)("governor_denied");
+  if (raw === null) return waits("missing_p33_permit");
+  if (parsed(raw).v !== 1) return waits("invalid_permit_type");
+  if (!verified(raw)) return waits("forged_permit");
   const permit = JSON.parse(raw);
-  if (!permit.allow) return `p33_denied:${permit.reason}`;
-  if (now >= permit.expires_ms) return "expired_permit";
-  if (permit.plan_id !== plan) return "plan_mismatch";
-  if (permit.symbol !== symbol) return "symbol_mismatch";
-  if (permit.venue !== venue) return "venue_mismatch";
-  if (!closes(raw, permit)) return "invalid_quantity";
-  return permit;
+  if (!permit.allow && earlier(permit.issued_ms)) return waits("missing_p33_permit");
+  if (!permit.allow) return ends(`p33_denied:${permit.reason}`);
+  if (now >= permit.expires_ms) return waits("expired_permit");
+  if (permit.plan_id !== plan) return waits("plan_mismatch");
+  if (permit.symbol !== symbol) return waits("symbol_mismatch");
+  if (permit.venue !== venue) return waits("venue_mismatch");
+  if (!closes(raw, permit)) return waits("invalid_quantity");
+  return { permit };
+}
+
+async function tryOnce(sha, runId, token) {
+  const [seconds, micros] = (await ask("TIME")).map(Number);
+  const now = seconds * 1000 + Math.floor(micros / 1000);
+  const keys = [`quantum:p33:taken:${plan}`, "quantum:p33:halt", `quantum:p33:halt:${symbol}`,
+    `quantum:reconcile:hold:${symbol}`, `quantum:permit:${plan}`, `quantum:permit:p33:${plan}`,
+    `quantum:p33:open:${symbol}`, `quantum:position:snapshot:${symbol}`, `quantum:position:ledger:${symbol}`,
+    `quantum:p33:ended:${plan}`, "quantum:p33:run_id", "quantum:p33:taken", "quantum:p33:taken-orders"];
+  const governor = await bytesAt(keys[4]);
+  const raw = await bytesAt(keys[5]);
+  const stands = await standing(keys);
+  if (stands) return ends(stands);
+  const { permit, ...refusal } = judged(governor, raw, now);
+  if (!permit) return refusal;
+  const record = { v: 1, plan_id: plan, symbol, nonce: permit.nonce, token, by: "javascript", at_ms: now,
+    gate: "both", permit: raw.toString() };
+  const args = [governor, raw, plan, symbol, permit.nonce, token, digits(raw, "exchange_position_amt"),
+    permit.ledger_rev, permit.max_snapshot_age_sec * 1000, permit.expires_ms, now + PATIENCE_MS, runId, 86400000,
+    JSON.stringify(record), ""];
+  const run = () => ask("EVALSHA", sha, keys.length, ...keys, ...args);
+  const reply = await run().catch((error) => {
+    if (error !== LOST) throw error;
+    dial();
+    return run();                                                                         // the same token again
+  });
+  const word = reply[0].toString();
+  if (word === "changed") return waits("missing_p33_permit");                             // read again
+  if (word === "expired_permit") return waits(word);
+  if (word !== "taken") return (earlier(permit.issued_ms) ? waits : ends)(word);
+  return { word, side: permit.close_side, quantity: digits(raw, "safe_close_qty"), expires_ms: permit.expires_ms };
 }
 
 async function take() {
   const token = randomBytes(16).toString("hex");
   const sha = await ask("SCRIPT", "LOAD", readFileSync(scriptPath));
   const runId = (await ask("INFO", "server")).toString().match(/run_id:(\w+)/)[1];
-  for (let tries = 0; tries < 20; tries++) {
-    const [seconds, micros] = (await ask("TIME")).map(Number);
-    const now = seconds * 1000 + Math.floor(micros / 1000);
-    const keys = [`quantum:p33:taken:${plan}`, "quantum:p33:halt", `quantum:p33:halt:${symbol}`,
-      `quantum:reconcile:hold:${symbol}`, `quantum:permit:${plan}`, `quantum:permit:p33:${plan}`,
-      `quantum:p33:open:${symbol}`, `quantum:position:snapshot:${symbol}`, `quantum:position:ledger:${symbol}`,
-      `quantum:p33:ended:${plan}`, "quantum:p33:run_id", "quantum:p33:taken", "quantum:p33:taken-orders"];
-    const governor = await bytesAt(keys[4]);
-    const raw = await bytesAt(keys[5]);
-    const permit = await standing(keys) ?? refusalOrPermit(governor, raw, now);
-    if (typeof permit === "string") return { word: permit };
-    const record = { v: 1, plan_id: plan, symbol, nonce: permit.nonce, token, by: "javascript", at_ms: now,
-      gate: "both", permit: raw.toString() };
-    const args = [governor, raw, plan, symbol, permit.nonce, token, digits(raw, "exchange_position_amt"),
-      permit.ledger_rev, permit.max_snapshot_age_sec * 1000, permit.expires_ms, now + PATIENCE_MS, runId, 86400000,
-      JSON.stringify(record), ""];
-    const run = () => ask("EVALSHA", sha, keys.length, ...keys, ...args);
-    const reply = await run().catch((error) => {
-      if (error !== LOST) throw error;
-      dial();
-      return run();                                                                       // the same token again
-    });
-    const word = reply[0].toString();
-    if (word === "changed") continue;                                                     // read again
-    if (word !== "taken") return { word };
-    return { word, side: permit.close_side, quantity: digits(raw, "safe_close_qty"), expires_ms: permit.expires_ms };
+  const until = performance.now() + Number(waitMs);
+  for (;;) {
+    const { wait, ...answer } = await tryOnce(sha, runId, token);
+    if (!wait || performance.now() >= until) return answer;
+    await sleep(PAUSE_MS);
   }
-  return { word: "missing_p33_permit" };
 }
 
 dial();

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from p33_sidecar.core.permit import read_permit
 from p33_sidecar.rehearsal.server import EmbeddedServer
 from p33_sidecar.store import keys, rights, scripts
 from tests.gate.sidecar import KEY, PLAN, SYMBOL, VENUE, Hand
+from tests.gate.test_waiting import LONG_MS, until
 from tests.tools import needed
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "take.mjs"
@@ -74,6 +76,11 @@ class Forgetful:
                 (upstream if source is client else client).sendall(chunk)
 
 
+def looks(hand: Hand) -> int:
+    """How often somebody has looked whether a plan is taken: once a turn."""
+    return hand.redis.info("commandstats").get("cmdstat_exists", {}).get("calls", 0)
+
+
 def path_of(server: EmbeddedServer) -> str:
     """Of its socket file."""
     return server.url.removeprefix("unix://").partition("?")[0]
@@ -86,9 +93,11 @@ def javascript(server, tmp_path: Path) -> Callable[..., dict]:
     script.write_text(scripts.source("take"))
     node, usual = needed("node"), path_of(server)
 
-    def take(plan_id: str = PLAN, *, key: bytes = KEY, address: str = usual, script: Path = script, **env: str) -> dict:
-        ran = subprocess.run([node, str(EXAMPLE), str(script), address, VENUE, plan_id, SYMBOL], capture_output=True,
-                             env=os.environ | {"P33_PERMIT_KEY": key.decode()} | env, timeout=120, check=False)
+    def take(plan_id: str = PLAN, *, key: bytes = KEY, address: str = usual, script: Path = script, entry_ms: int = 0,
+             wait_ms: int = 0, **env: str) -> dict:
+        words = [node, str(EXAMPLE), str(script), address, VENUE, plan_id, SYMBOL, str(entry_ms)]
+        told = {"P33_PERMIT_KEY": key.decode(), "APPLY_PERMIT_WAIT_MS": str(wait_ms)} | env
+        ran = subprocess.run(words, capture_output=True, env=os.environ | told, timeout=120, check=False)
         assert ran.stdout, ran.stderr.decode()
         said = json.loads(ran.stdout)
         assert ran.returncode == (0 if said["word"] == "taken" else 1)
@@ -143,6 +152,36 @@ def test_what_stands_before_the_permits_is_named_first(hand: Hand, javascript, n
     """No permit is there: a plan that is taken must not be answered with a result about a permit that is missing."""
     stand(hand)
     assert javascript() == {"word": named}
+
+
+@pytest.mark.parametrize(("named", "stale"), [
+    ("missing_governor_permit", lambda h, ms: None),
+    ("missing_p33_permit", lambda h, ms: (h.govern(), h.deny(issued_ms=ms))),
+    ("governor_denied", lambda h, ms: h.govern(value=f'{{"granted":false,"issued_ms":{ms}}}')),
+    ("withdrawn", lambda h, ms: (h.govern(), h.allow(issued_ms=ms), h.redis.delete(keys.open_permit(SYMBOL)))),
+])
+def test_what_is_missing_or_answered_an_earlier_publication_is_waited_for(hand: Hand, javascript, named: str, stale):
+    """The permits of this publication come while it waits; where they do not, the wait ends by itself."""
+    entry_ms = hand.now_ms()
+    stale(hand, entry_ms - 8_000)
+    assert javascript(entry_ms=entry_ms, wait_ms=50) == {"word": named}
+    looked = looks(hand)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(javascript, entry_ms=entry_ms, wait_ms=LONG_MS)
+        until(lambda: looks(hand) > looked + 1)
+        hand.govern()
+        hand.allow()
+        assert waiting.result()["word"] == "taken"
+
+
+def test_a_denial_of_this_publication_ends_the_wait(hand: Hand, javascript):
+    """And so does what ended a permit of its own."""
+    hand.govern()
+    hand.deny()
+    assert javascript(wait_ms=LONG_MS) == {"word": "p33_denied:unsupported_action"}
+    hand.allow()
+    hand.ledger(rev=8)
+    assert javascript(wait_ms=LONG_MS) == {"word": "facts_changed"}
 
 
 def test_without_redis_javascript_says_so(javascript, tmp_path: Path):
