@@ -82,7 +82,11 @@ def registry_of(settings: Settings) -> Registry:
             raise RegistryUnavailable("an object store holds no database: set P33_REGISTRY_URL")
         with _errors():
             Path(place.root).mkdir(parents=True, exist_ok=True)
-        return Registry(sa.URL.create("sqlite", database=str(Path(place.root) / FILE)))
+        path = Path(place.root) / FILE
+        registry = Registry(sa.URL.create("sqlite", database=str(path)))
+        with _errors():
+            place.hand_over(path)
+        return registry
     return Registry(url)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ class Folder(Place):
 
     def write(self, path: str, data: bytes) -> None:
         final = Path(self.full(path))
-        hidden = final.parent / f".tmp-{os.getpid()}-{final.name}"
+        # Pods that mount the same folder often have the same process id: the name is one of this write alone.
+        hidden = final.parent / f".tmp-{secrets.token_hex(8)}-{final.name}"
         with self._errors(missing=True):
             final.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -103,6 +105,7 @@ class Folder(Place):
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+                self.hand_over(*_between(Path(self.root), hidden))
                 hidden.replace(final)
             except OSError:
                 hidden.unlink(missing_ok=True)  # half a file would fill what is full already
@@ -115,11 +118,23 @@ class Folder(Place):
         with self._errors(missing=True):
             Path(self.root).mkdir(parents=True, exist_ok=True)
             lock = (Path(self.root) / f".lock-{name}").open("a")
+            self.hand_over(Path(lock.name))
         with lock:
             self._acquire(lock.fileno(), name)
             for left in Path(self.root).glob(f"{name}/date=*/.tmp-*"):
                 left.unlink(missing_ok=True)
             yield
+
+    def hand_over(self, *paths: Path) -> None:
+        """What root made here becomes the folder's owner's: an operator's command must not shut the service out.
+
+        Links are not followed, since whoever owns the folder may put one there.
+        """
+        if os.geteuid() == 0:
+            owner = Path(self.root).stat()
+            for path in paths:
+                with suppress(PermissionError):  # a root that may not: of a container, or on a share
+                    os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
     def _acquire(self, number: int, name: str) -> None:
         until_s = time.monotonic() + LOCK_PATIENCE_S
@@ -184,6 +199,11 @@ class Bucket(Place):
         return boto3.client(
             "s3", region_name=said.get("region"), config=Config(connect_timeout=10, read_timeout=20),
             endpoint_url=f"{said.get('scheme', 'https')}://{endpoint}" if endpoint else None)
+
+
+def _between(root: Path, path: Path) -> list[Path]:
+    """The path and every folder above it below the root."""
+    return [root / below for below in (path.relative_to(root), *path.relative_to(root).parents)][:-1]
 
 
 def place_at(url: str) -> Place:
