@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
+import time
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from p33_sidecar.apply import results
+from p33_sidecar.apply.intent import OrderIntent
 from p33_sidecar.cli import docs
+from p33_sidecar.core.model import Plan
+from p33_sidecar.core.reasons import Refusal
+from p33_sidecar.exchange import OrderState
 from p33_sidecar.store import keys
 from tests.cli.conftest import KEY, Tool, environment, take, world_of
 
@@ -94,6 +103,40 @@ def test_the_example_of_an_apply_layer_runs(redis_url: str) -> None:
     world.close()
     assert (sent[0]["side"], sent[0]["quantity"], sent[0]["reduce_only"]) == ("SELL", "0.028", True)
     assert sent[1:] == ["already_consumed"]
+
+
+RESULT_ROW = re.compile(r"^\| [^|]+ \| `(\w+)` \| `(True|False)` \| (\S+) \| `status` `?(\w+)", re.MULTILINE)
+
+
+def test_the_result_of_an_apply_layer_is_booked(redis_url: str) -> None:
+    """The command of docs/apply-layer.md, word by word: the fill of a permit that was taken moves the book."""
+    world, plan_id = world_of(redis_url).open_books(), "f1a8d7f48713d5cf"
+    assert world.ask(plan_id=plan_id) == "ALLOW 0.028"
+    take(world, redis_url, plan_id)
+    (block,) = re.findall(r"```sh result\n(.*?)```", (ROOT / "docs" / "apply-layer.md").read_text(), re.DOTALL)
+    program, *words = shlex.split(block.replace("\\\n", "").replace("$(date +%s)", str(int(time.time()))))
+    assert program == "redis-cli"
+    world.redis.execute_command(*words)
+    world.book()
+    assert world.redis.hget(keys.ledger("BTCUSDT"), "last_known_amt") == "0.01"
+    assert not world.redis.hgetall(keys.UNSETTLED)
+    world.close()
+
+
+def test_the_results_of_an_apply_layer_are_those_of_ours() -> None:
+    """The table of docs/apply-layer.md against what p33-apply writes: decision, executed, error, the step's status."""
+    plan, filled = Plan("a", "BTCUSDT", "PARTIAL_75", 1, {}), Decimal("0.028")
+    intent = OrderIntent("a", "BTCUSDT", "SELL", "0.028", "p33-a", plan.action, "1-1", 2, "test")
+    state = OrderState("BTCUSDT", "1", "p33-a", "FILLED", "SELL", filled, True, True, True, 1)
+    open_one = msgspec.structs.replace(state, status="NEW", executed_qty=Decimal(0), terminal=False)
+    outcomes = (results.became(state), results.became(open_one), results.Outcome(None, results.REJECTED, "-2022"),
+                results.not_sent("too late"))
+    written = [results.of_order(intent, outcome, now_ms=1) for outcome in outcomes]
+    written += [results.blocked(plan, refusal, error=results.error_of(refusal), now_ms=1) for refusal in Refusal]
+    ours = {(fields["decision"], fields["executed"], fields["error"] or "–",
+             msgspec.json.decode(fields["steps_results"])[0]["status"].replace("NEW", "as")) for fields in written}
+    rows = RESULT_ROW.findall((ROOT / "docs" / "apply-layer.md").read_text(encoding="utf-8"))
+    assert {tuple(cell.strip("`") for cell in row) for row in rows} == ours
 
 
 def documented() -> dict[str, set[str]]:
