@@ -7,6 +7,7 @@ Times are the server's: kept as an offset to the monotonic clock, renewed from e
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ from ..errors import StoreUnavailable
 from .line import Line
 
 CONNECT_TIMEOUT_S = 2.0
+_NOT_IN_NAMES = re.compile(r"[^!-~]")
+"""What CLIENT SETNAME refuses, and with it every connection."""
 OFFSET_ERROR_MS = 500
 """How far our idea of the server's time may lag behind it."""
 NOT_DURABLE = "Redis keeps no append-only file: what it loses in a crash is lost to the ledger"
@@ -60,7 +63,8 @@ class Link:
         self.redis = redis.Redis.from_url(
             url, protocol=2, decode_responses=decode, encoding_errors="backslashreplace",
             socket_timeout=timeout_s, socket_connect_timeout=CONNECT_TIMEOUT_S, max_connections=4,
-            retry=Retry(NoBackoff(), 0), redis_connect_func=self._on_connect, client_name=f"p33-{name}", **over_tcp,
+            retry=Retry(NoBackoff(), 0), redis_connect_func=self._on_connect,
+            client_name="p33-" + _NOT_IN_NAMES.sub("_", name), **over_tcp,
         )
 
     def _on_connect(self, connection: redis.Connection) -> None:

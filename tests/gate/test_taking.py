@@ -139,6 +139,15 @@ def test_t16_the_same_token_is_answered_from_the_record(hand: Hand, new_gate):
     assert len(takings(hand)) == 1
 
 
+@pytest.mark.parametrize("by", ["apply layer 1", "Börse-1", "a\nb", ""])
+def test_whatever_a_taker_is_called_it_takes(hand: Hand, new_gate, by: str):
+    """`by` and P33_INSTANCE are for the record; the server's rule for names of connections is not theirs."""
+    hand.govern()
+    hand.allow()
+    assert isinstance(new_gate(by=by).take(PLAN, SYMBOL, entry_ms=0, wait_ms=0), Taken)
+    assert [record["by"] for record in takings(hand)] == [by]
+
+
 def test_without_redis_it_is_a_refusal(hand: Hand, new_gate):
     """Neither an exception nor an answer: `redis_unavailable`, and it ends the wait."""
     with EmbeddedServer() as gone:
