@@ -52,15 +52,20 @@ current=$(release_of current) previous=$(release_of previous)
 [ -n "$current" ] || fail "nothing is installed in $BASE"
 if [ -z "$WAY" ]; then
   WAY=governor
-  if [ -n "$previous" ] && [ "$previous" != "$current" ]; then WAY=previous; fi
+  if [ -n "$previous" ]; then WAY=previous; fi
 fi
 case $WAY in
   previous)
     [ -n "$previous" ] || fail "there is no previous release; --governor takes the gate out"
     [ -e "$BASE/releases/$previous/.complete" ] || fail "release $previous is not complete"
-    point previous "$current"
-    point current "$previous"
-    say "rolled back: release $previous instead of $current" ;;
+    # The current one first: cut off in between, by a lost connection or a full disk, it is run again and goes on here.
+    if [ "$previous" = "$current" ]; then
+      say "release $current is the current one already: the last switch was cut off"
+    else
+      point current "$previous"
+      point previous "$current"
+      say "rolled back: release $previous instead of $current"
+    fi ;;
   governor)
     set_gate governor
     say "rolled back: Governor-only mode (APPLY_GATE=governor). Nothing checks positions now; rollback.sh --both ends it" ;;
