@@ -102,12 +102,11 @@ install_configuration() {
 }
 
 install_credentials() {
-  local streams from=$TESTNET_ENV words=("$CREDENTIALS" --env-file "$ENV_FILE")
+  local from=$TESTNET_ENV words=("$CREDENTIALS" --env-file "$ENV_FILE")
   if [ -z "$from" ] && [ -r "$ETC/testnet.env" ]; then from=$ETC/testnet.env; fi
   if [ -n "$from" ]; then words+=(--from "$from"); fi
   if [ "$REDIS_USERS" = yes ]; then
-    mapfile -t streams < <(grep -E '^P33_(PLAN|RESULT)_STREAM=[^[:space:]]+$' "$ENV_FILE" 2>/dev/null)
-    run env "${streams[@]}" "$TARGET/venv/bin/python" -m p33_sidecar.cli.redis_users "$ETC/redis"
+    run "$TARGET/venv/bin/python" -m p33_sidecar.cli.redis_users "$ETC/redis" --env-file "$ENV_FILE"
     words+=(--redis-users "$ETC/redis")
   fi
   run "$TARGET/venv/bin/python" -m p33_sidecar.cli.credentials "${words[@]}"

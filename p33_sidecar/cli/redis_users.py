@@ -1,13 +1,15 @@
 """Makes the deployment's Redis users: a password for each, and the ACL file that knows only their hashes.
 
-    python -m p33_sidecar.cli.redis_users FOLDER      # stream names from P33_PLAN_STREAM and P33_RESULT_STREAM
+    python -m p33_sidecar.cli.redis_users FOLDER [--env-file FILE]
 
-A user whose password file is there already keeps its password. What may not happen here: a password on the screen or
-in a file that others can read.
+Stream names come from P33_PLAN_STREAM and P33_RESULT_STREAM, of the environment or of the file, which wins. A user
+whose password file is there already keeps its password. What may not happen here: a password on the screen or in a file
+that others can read.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import secrets
@@ -17,18 +19,17 @@ from pathlib import Path
 from ..errors import ConfigurationInvalid
 from ..settings import load
 from ..store import rights
+from .envfile import read_env_files
 
 PASSWORD_BYTES = 32
 
 
 def main(argv: list[str]) -> int:
     """Write `users.acl` and one `<user>.password` for each user into the folder."""
-    if len(argv) != 1:
-        print("usage: python -m p33_sidecar.cli.redis_users FOLDER", file=sys.stderr)
-        return 2
+    options = _parser().parse_args(argv)
     try:
-        settings = load(os.environ)
-        folder = write(Path(argv[0]), plans=settings["P33_PLAN_STREAM"], results=settings["P33_RESULT_STREAM"])
+        settings = load({**os.environ, **read_env_files(options.env_file)})
+        folder = write(options.folder, plans=settings["P33_PLAN_STREAM"], results=settings["P33_RESULT_STREAM"])
     except (OSError, ConfigurationInvalid) as error:
         print(f"redis_users: {error}", file=sys.stderr)
         return 1
@@ -64,6 +65,13 @@ def _put(path: Path, content: str, *, mode: int = 0o600) -> None:
         os.fchmod(file.fileno(), mode)  # whatever the umask
         file.write(content)
     fresh.replace(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m p33_sidecar.cli.redis_users")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--env-file", type=Path, action="append", default=[], help="settings, as systemd reads them")
+    return parser
 
 
 if __name__ == "__main__":

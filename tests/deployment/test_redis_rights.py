@@ -9,8 +9,11 @@ import pytest
 import redis
 
 from p33_sidecar.cli import redis_users
+from p33_sidecar.cli.envfile import read_env_files
+from p33_sidecar.settings import load
 from p33_sidecar.store import rights
 from tests.deployment.conftest import ADMIN, PLANS, RESULTS, Deployed
+from tests.deployment.installation import Installation
 
 NAMES = (rights.SIDECAR, rights.APPLY, rights.PIPELINE, rights.OPERATOR, rights.GOVERNOR)
 S, A, P, O, G = NAMES  # noqa: E741 - a table reads by columns
@@ -185,3 +188,16 @@ def test_passwords_stay_with_their_owner(tmp_path: Path, monkeypatch: pytest.Mon
     said = "".join(capsys.readouterr()) + (tmp_path / "users.acl").read_text()
     assert not any(secret in said for secret in secrets.values())
     assert PLANS in said
+
+
+def test_the_users_may_use_the_streams_that_the_settings_file_names(tmp_path: Path) -> None:
+    """As systemd and the programs read it: with a comment behind the name deploy.sh took the default streams."""
+    settings = tmp_path / "position-state-brain.env"
+    settings.write_text("  P33_PLAN_STREAM = team:plan   # ours\r\nP33_RESULT_STREAM='team:result'\n")
+    given = load(read_env_files((settings,)))
+    assert redis_users.main([str(tmp_path / "redis"), "--env-file", str(settings)]) == 0
+    said = (tmp_path / "redis" / "users.acl").read_text()
+    assert given["P33_PLAN_STREAM"] in said and given["P33_RESULT_STREAM"] in said and "quantum:apply" not in said
+    deployed = Installation(tmp_path / "root").script("deploy.sh", "--dry-run", "--redis-users").stdout
+    (line,) = [line for line in deployed.splitlines() if "cli.redis_users" in line]
+    assert line.endswith("--env-file " + str(tmp_path / "root/etc/quantum/position-state-brain.env"))
