@@ -70,7 +70,7 @@ class Auditor:
 
     def __init__(self, session: Session) -> None:
         self.reading: Reading = session.reading
-        self.keys, self.ttl_ms = session.keys_known, session.settings.policy.permit_ttl_ms
+        self.keys, self.ttl_ms = session.keys_known, session.policy.permit_ttl_ms
 
     def permit(self, seen: Seen) -> Iterator[Found]:
         """Everything wrong with one permit."""

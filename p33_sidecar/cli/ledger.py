@@ -37,7 +37,7 @@ def _show_one(session: Session, symbol: str, *, as_json: bool) -> int:
     orders = [o for o in books.unsettled() if o.symbol == symbol]
     journal = list(islice((entry for _, entry in session.reading.noted(
         keys.JOURNAL, newest_first=True, symbol=symbol)), JOURNAL_LINES))
-    blocked = not_free(standing, session.settings.policy, orders=orders)
+    blocked = not_free(standing, session.policy, orders=orders)
     known = standing.line.book is not None
     if as_json:
         paper.emit(_plainly(standing) | {"unsettled_orders": orders, "not_free": blocked, "journal": journal})
@@ -121,7 +121,7 @@ def _journal(journal: list[dict]) -> Any:
 def settle(session: Session, symbol: str, amt: Decimal | None, *, reason: str, force: bool, as_json: bool) -> int:
     """Adopt the exchange's amount, or the given one, with who and why. 1: refused, nothing was changed."""
     symbol = meant(session, symbol)
-    settler = Settler(session.redis, reading=session.reading, policy=session.settings.policy)
+    settler = Settler(session.redis, reading=session.reading, policy=session.policy)
     who = Person(by=person(), why=reason)
     try:
         if amt is None:

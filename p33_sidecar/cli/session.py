@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import redis
 
+from ..core.model import Policy
 from ..errors import StoreUnavailable
 from ..settings import Settings, load
 from ..store import keys, rights
@@ -37,6 +38,11 @@ class Session(msgspec.Struct, frozen=True):
     def keys_known(self) -> tuple[bytes, ...]:
         """The keys under which a permit's signature may hold."""
         return self.settings.permit_keys
+
+    @property
+    def policy(self) -> Policy:
+        """The thresholds that the gate decides by; this environment's where none has run yet."""
+        return self.reading.policy_in_force() or self.settings.policy
 
 
 @contextmanager

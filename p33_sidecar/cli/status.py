@@ -47,7 +47,7 @@ def overview(session: Session, *, everything: bool = False) -> Overview:
     """One look. Raises StoreUnavailable."""
     reading, settings = session.reading, session.settings
     at_ms = reading.now_ms()
-    policy = _policy_in_force(reading, settings)
+    policy = session.policy
     halts = switches.halts(session.redis)
     standings = reading.standings(reading.symbols())
     store = _store(session)
@@ -65,21 +65,12 @@ def overview(session: Session, *, everything: bool = False) -> Overview:
     )
 
 
-def _policy_in_force(reading: Reading, settings: Settings) -> Policy:
-    """The thresholds of the newest verdict, where there is one: the operator's environment may differ."""
-    newest = reading.newest_policy()
-    try:
-        return msgspec.convert(newest[0], Policy) if newest else settings.policy
-    except msgspec.ValidationError:
-        return settings.policy
-
-
 def _standing_in(settings: Settings, policy: Policy) -> list[str]:
     """What a sidecar of these settings would warn of, where it does not answer itself."""
     notes = list(settings.warnings())
     if policy != settings.policy:
-        notes.append(f"the newest verdict was taken under other thresholds ({policy_hash(policy)}) than this "
-                     f"environment's ({policy_hash(settings.policy)})")
+        notes.append(f"the gate decides under other thresholds ({policy_hash(policy)}) than this environment's "
+                     f"({policy_hash(settings.policy)})")
         if policy.loosened:
             notes.append(f"its stale threshold was loosened to {span(policy.stale_threshold_ms)}")
     return notes

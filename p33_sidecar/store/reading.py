@@ -138,10 +138,25 @@ class Reading:
                 oldest_ms = entry_ms(entry[0]) - keys.PLAN_TTL_MS
         return found[::-1]
 
-    def newest_policy(self) -> tuple[dict[str, Any], str] | None:
-        """(thresholds, hash) of the newest verdict; None where there is none that can be read."""
+    def policy_in_force(self) -> Policy | None:
+        """The thresholds that the gate decides by, as noted at its last start, else in its newest verdict; None where
+        neither says. Whoever asks may have others in his environment, or in a file that no start has read yet."""
+        return _policy(self._noted_policy()) or _policy(self._newest_policy())
+
+    def _noted_policy(self) -> Any:
+        with store_errors():
+            try:
+                kept = self.redis.get(keys.POLICY) or ""
+            except redis.ResponseError:
+                return None
+        try:
+            return msgspec.json.decode(kept.partition(" ")[2])
+        except msgspec.DecodeError:
+            return None
+
+    def _newest_policy(self) -> Any:
         newest = next(self.decisions(), None)
-        return (newest.record.policy, newest.record.policy_hash) if newest and newest.record else None
+        return newest.record.policy if newest and newest.record else None
 
     def noted(self, stream: str, *, from_ms: int = 0, to_ms: int | None = None,
               newest_first: bool = False, **fields: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -184,6 +199,13 @@ class Reading:
                 pipe.exists(keys.ledger(symbol))
             replies = pipe.execute()
         return [_standing(symbol, replies[2 * i], bool(replies[2 * i + 1])) for i, symbol in enumerate(names)]
+
+
+def _policy(told: Any) -> Policy | None:
+    try:
+        return msgspec.convert(told, Policy)
+    except msgspec.ValidationError:
+        return None
 
 
 def logged(entry: Entry) -> Logged:

@@ -37,6 +37,12 @@ def another_type(world: World) -> None:
     world.redis.expire(PERMIT, 60)
 
 
+def test_a_permit_may_live_as_long_as_the_gate_lets_it(world: World, p33: Tool) -> None:
+    """And not as the environment of whoever asks would."""
+    world.ask(plan_id="a")
+    assert p33("audit-permits", "--json", P33_PERMIT_TTL="5").json["found"] == []
+
+
 @pytest.mark.parametrize(("spoil", "findings"), [
     (lambda w: w.redis.persist(PERMIT), {"no_ttl"}),
     (lambda w: w.redis.expire(PERMIT, 86_400), {"ttl_too_long"}),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from p33_sidecar.core.record import policy_hash, value_json
 from p33_sidecar.store import keys
+from p33_sidecar.store.switches import note_policy
 from tests.cli.conftest import Tool, take
 from tests.service.world import World
 
@@ -91,6 +93,22 @@ def test_t22_a_book_is_not_changed_while_its_symbol_is_not_free(world: World, re
     assert world.ledger() == before
     assert len(world.records(keys.JOURNAL)) == journal
     assert p33("ledger", "adjust", "BTCUSDT", "0.01", "--reason", "hurry").code == 1
+
+
+@pytest.mark.parametrize("noted", [False, True], ids=["by its newest verdict", "by its last start"])
+def test_t22_free_is_what_the_gates_own_thresholds_call_free(world: World, p33: Tool, noted: bool) -> None:
+    """An operator's environment without the gate's cooldown does not shorten it."""
+    if noted:
+        note_policy(world.redis, value_json(world.policy), hash_=policy_hash(world.policy), at_ms=1, by="gate")
+    else:
+        world.ask(plan_id="a")
+    world.result("a")
+    world.book()
+    drifted_in_store(world, "0.01")
+    said = p33("ledger", "adopt", "BTCUSDT", "--reason", "hurry", "--json", P33_COOLDOWN_SEC="0")
+    assert (said.code, [why for why in said.json["reasons"] if "the cooldown is 60000 ms" in why]) == (
+        1, said.json["reasons"])
+    assert p33("ledger", "show", "BTCUSDT", "--json", P33_COOLDOWN_SEC="0").json["not_free"]
 
 
 def drifted_in_store(world: World, amt: str) -> None:

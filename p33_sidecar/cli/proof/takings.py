@@ -48,7 +48,7 @@ def look(session: Session) -> Taken:
 def _problems(session: Session, plan_id: str, at_ms: int, now_ms: int) -> list[str]:
     reading, stream = session.reading, session.settings["P33_RESULT_STREAM"]
     found = []
-    ttl_ms = session.settings.policy.permit_ttl_ms
+    ttl_ms = session.policy.permit_ttl_ms
     near = reading.decisions(from_ms=max(at_ms - ttl_ms - 1_000, 0), to_ms=at_ms)
     if not any(e.fields.get("plan_id") == plan_id and e.fields.get("outcome") == "ALLOW" for e in near):
         found.append(f"{plan_id} was taken without a recorded ALLOW")
