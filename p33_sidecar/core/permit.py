@@ -192,7 +192,7 @@ _PERMIT = msgspec.json.Decoder(Permit)
 def read_permit(raw: bytes) -> Permit | None:
     """The permit these bytes hold, or None if they hold none. Says nothing about its signature."""
     try:
-        permit = _PERMIT.decode(raw)
+        permit = _PERMIT.decode(raw.decode())  # of members that nobody reads it would not look whether they are text
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
     numbers = (permit.safe_close_qty, permit.exchange_position_amt, permit.ledger_position_amt,

@@ -63,6 +63,19 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
         return f"{self.nonce} {self.token}"
 
 
+class _Taking(msgspec.Struct, gc=False):
+    """What is read again of a record."""
+
+    nonce: str
+    token: str
+    at_ms: int
+    permit: str
+
+
+_DECODE = msgspec.json.Decoder(_Taking).decode
+NOT_JSON: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
 class Takings:
     """Permit pairs of one connection. Raises StoreUnavailable wherever Redis does not answer. For one thread."""
 
@@ -106,11 +119,10 @@ class Takings:
         with store_errors():
             entries = self._redis.xrevrange(keys.TAKINGS, count=SEARCHED_TAKINGS)
         for _, fields in entries:
-            record = msgspec.json.decode(fields.get(b"json", b"{}"))
-            said = f"{record.get('nonce')} {record.get('token')}".encode()
-            if fields.get(b"plan_id") == plan_id.encode() and said == mark and record.get("permit"):
-                permit = read_permit(record["permit"].encode())
-                return (permit, record["at_ms"]) if permit else None
+            record = _taking(fields.get(b"json", b"")) if fields.get(b"plan_id") == plan_id.encode() else None
+            if record and f"{record.nonce} {record.token}".encode() == mark:
+                permit = read_permit(record.permit.encode())
+                return (permit, record.at_ms) if permit else None
         return None
 
     def _settle(self, step: str, claim: Claim) -> Word:
@@ -155,6 +167,14 @@ class Takings:
             return step, names, args
         names += [keys.TAKINGS, keys.ORDER_INTENTS]
         return step, names, [*args, keys.TAKEN_TTL_MS, _record(claim), claim.intent]
+
+
+def _taking(raw: bytes) -> _Taking | None:
+    """An entry's record; None for one that somebody else wrote in another way."""
+    try:
+        return _DECODE(raw)
+    except NOT_JSON:
+        return None
 
 
 def _governor(step: str, claim: Claim, not_after_ms: int) -> tuple[str, list[str], list]:

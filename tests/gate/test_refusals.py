@@ -150,6 +150,14 @@ def test_nothing_wrong_is_taken(hand: Hand, gate):
     assert gate.take(PLAN, SYMBOL, entry_ms=0, wait_ms=0) == Refused(Refusal.ALREADY_CONSUMED)
 
 
+def test_a_permit_that_is_no_text_is_none(hand: Hand, new_gate):
+    """Without a key nothing is verified, and a record holds text: a member that nobody reads spoils it as well."""
+    hand.govern()
+    hand.allow()
+    hand.redis.set(PERMIT, hand.redis.get(PERMIT).encode().replace(b"{", b'{"\xff":1,', 1))
+    assert new_gate(key=()).take(PLAN, SYMBOL, entry_ms=0, wait_ms=0).named == "invalid_permit_type"
+
+
 def test_both_keys_are_valid_while_one_replaces_the_other(hand: Hand, new_gate):
     """Rotation: a permit under either key is taken; under a third it is forged."""
     hand.govern()

@@ -139,6 +139,18 @@ def test_t16_the_same_token_is_answered_from_the_record(hand: Hand, new_gate):
     assert len(takings(hand)) == 1
 
 
+@pytest.mark.parametrize("record", ["nothing", "[]", "{}", "\xff",
+                                    '{"nonce":"%s","token":"mine","permit":7,"at_ms":1}'])
+def test_somebodys_odd_record_does_not_hide_the_first_answer(hand: Hand, new_gate, record: str):
+    """An Apply Layer in another language writes its records itself."""
+    hand.govern()
+    permit = hand.allow()
+    new_gate().take(PLAN, SYMBOL, entry_ms=0, wait_ms=0, token="mine")
+    hand.redis.xadd(keys.TAKINGS, {"plan_id": PLAN, "json": record.replace("%s", permit.nonce).encode("latin1")})
+    again = new_gate().take(PLAN, SYMBOL, entry_ms=0, wait_ms=0, token="mine")
+    assert isinstance(again, Taken) and again.permit == permit
+
+
 @pytest.mark.parametrize("by", ["apply layer 1", "Börse-1", "a\nb", ""])
 def test_whatever_a_taker_is_called_it_takes(hand: Hand, new_gate, by: str):
     """`by` and P33_INSTANCE are for the record; the server's rule for names of connections is not theirs."""
