@@ -18,7 +18,9 @@ from ..core.ledger import OrderMark
 from ..core.model import Book, Phase, Policy
 from ..core.quantity import ZERO, text, total
 from ..errors import P33Error
+from . import keys
 from .books import BookStore, Change, JournalEntry, Unsettled, Wrecked
+from .connect import store_errors
 from .reading import Reading, Standing
 from .state import BookLine
 from .switches import add_event
@@ -87,7 +89,7 @@ class Settler:
                 raise SettlingRefused([standing.unreadable], forcible=False)
             amt, opened_ms = amount(standing)
             orders = [o for o in self.books.unsettled() if o.symbol == symbol]
-            waiting = not_free(standing, self.policy, orders=orders)
+            waiting = [*self._read_elsewhere(), *not_free(standing, self.policy, orders=orders)]
             if waiting and not force:
                 raise SettlingRefused(waiting, forcible=True)
             try:
@@ -97,6 +99,15 @@ class Settler:
             if written:
                 return self._report(standing, amt, orders, person, waiting)
         raise SettlingRefused([f"the book of {symbol} keeps changing; try again"], forcible=False)
+
+    def _read_elsewhere(self) -> list[str]:
+        """Whether the gate books results of other streams than these settings name: what waits there is not seen."""
+        with store_errors():
+            booked = sorted(self.redis.hkeys(keys.CURSOR))
+        if not booked or self.reading.result_stream in booked:
+            return []
+        return [f"the gate books the results of {', '.join(booked)}; P33_RESULT_STREAM is "
+                f"{self.reading.result_stream} here"]
 
     def _exchange_amount(self, standing: Standing) -> tuple[Decimal, int]:
         snapshot, age_ms, order_age_ms = standing.snapshot, standing.snapshot_age_ms, standing.order_age_ms

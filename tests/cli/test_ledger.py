@@ -111,6 +111,18 @@ def test_t22_free_is_what_the_gates_own_thresholds_call_free(world: World, p33: 
     assert p33("ledger", "show", "BTCUSDT", "--json", P33_COOLDOWN_SEC="0").json["not_free"]
 
 
+def test_t22_results_that_wait_in_another_stream_are_not_overlooked(world: World, p33: Tool) -> None:
+    """An operator's environment that names another result stream than the gate books sees no result wait."""
+    drifted_in_store(world, "0.01")
+    world.result("a")
+    elsewhere = {"P33_RESULT_STREAM": "quantum:stream:apply.result"}
+    said = p33("ledger", "adopt", "BTCUSDT", "--reason", "hurry", "--json", **elsewhere)
+    assert (said.code, said.json["forcible"]) == (1, True)
+    assert "the gate books the results of quantum:apply.result" in said.json["reasons"][0]
+    world.book()
+    assert world.ledger()["last_known_amt"] == "0.01"
+
+
 def drifted_in_store(world: World, amt: str) -> None:
     """The exchange's newest answer, without the bookkeeper's turn that a poll of the world ends with."""
     world.exchange.amounts["BTCUSDT"] = amt
