@@ -4,6 +4,7 @@
 // ENTRY_MS: when the plan's entry was published (its stream id); what was issued before is no answer to it.
 // APPLY_PERMIT_WAIT_MS: how long what is missing is waited for (1200). REDIS_USERNAME=p33-apply and REDIS_PASSWORD: for
 // a server that has users.
+// P33_PERMIT_KEY_PREVIOUS: the key before, while one replaces the other. Without a key everything is forged.
 // Prints one line of JSON: {"word": "taken", "side", "quantity", "expires_ms"}, or {"word": <the refusal>}. Exit code 0
 // for `taken`, 1 for a refusal. Docs: apply-layer.md, "Any other language".
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
@@ -12,7 +13,8 @@ import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const [scriptPath, server, venue, plan, symbol, entry = "0"] = process.argv.slice(2);
-const { P33_PERMIT_KEY: key, APPLY_PERMIT_WAIT_MS: waitMs = "1200" } = process.env;
+const { P33_PERMIT_KEY, P33_PERMIT_KEY_PREVIOUS, APPLY_PERMIT_WAIT_MS: waitMs = "1200" } = process.env;
+const signingKeys = [P33_PERMIT_KEY, P33_PERMIT_KEY_PREVIOUS].filter(Boolean);  // two while one is replaced
 
 // -- RESP2, as much of it as is needed: bytes stay bytes -----------------------------------------------------------
 const PATIENCE_MS = 5000;
@@ -75,8 +77,8 @@ function ask(...parts) {
 function verified(raw) {
   const cut = raw.indexOf(',"sig":');
   const [, given] = /^,"sig":"([0-9a-f]{64})"}$/.exec(raw.toString("latin1", Math.max(cut, 0))) ?? [];
-  const computed = createHmac("sha256", key).update(raw.subarray(0, Math.max(cut, 0))).digest();
-  return given !== undefined && timingSafeEqual(Buffer.from(given, "hex"), computed);
+  const under = (key) => createHmac("sha256", key).update(raw.subarray(0, cut)).digest();
+  return given !== undefined && signingKeys.some((key) => timingSafeEqual(Buffer.from(given, "hex"), under(key)));
 }
 
 const parsed = (raw) => {

@@ -251,3 +251,21 @@ def test_javascript_believes_nothing_behind_the_signature(hand: Hand, javascript
     hand.redis.set(keys.open_permit(SYMBOL), f"{PLAN} {read_permit(denial).nonce}", px=60_000)
     hand.redis.set(keys.permit(PLAN), denial.removesuffix(b"}") + behind, px=60_000)
     assert javascript() == {"word": "forged_permit"} and hand.both_there()
+
+
+def test_javascript_knows_the_key_before_while_one_replaces_the_other(hand: Hand, javascript):
+    """The gate has signed with the old one, or with the new one already."""
+    hand.govern()
+    hand.allow()
+    assert javascript(key=b"n" * 32, P33_PERMIT_KEY_PREVIOUS=KEY.decode())["word"] == "taken"
+    hand.redis.delete(keys.taken(PLAN))
+    hand.govern()
+    hand.allow()
+    assert javascript(P33_PERMIT_KEY_PREVIOUS="b" * 32)["word"] == "taken"
+
+
+def test_without_a_key_javascript_believes_nobody(hand: Hand, javascript):
+    """Neither a stack nor a refusal that blames Redis."""
+    hand.govern()
+    hand.allow()
+    assert javascript(key=b"") == {"word": "forged_permit"}
