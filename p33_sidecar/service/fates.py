@@ -22,6 +22,9 @@ FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 500, 30_000
 MOST_A_TURN = 3
 """Questions asked in one turn: a stream full of old orders does not eat the request weight of the polls."""
 MISSED_AFTER_MS = 60_000
+REFUSED = "rejected"
+"""The kind of failure where the exchange refuses the question itself: an id that is none of its own, a symbol that it
+does not list (exchange/failures.py). No later answer will be another one."""
 RELIST_EVERY_MS = 60_000
 """How often the books are read again when they wait for more orders than are listed."""
 FORGOTTEN_AFTER_MS = 3 * 86_400_000
@@ -63,6 +66,8 @@ class Fates:
                                         client_order_id="" if order.order_id else client_id)
         except ExchangeUnavailable as failure:
             log.warning("order.unknown", extra={"fields": {"symbol": order.symbol, "kind": failure.kind}})
+            if failure.kind == REFUSED:
+                self._say_missed(order, now_ms)
             return
         if state is None:
             self._not_found(order, now_ms)
@@ -70,11 +75,16 @@ class Fates:
             self.memory.fates.append((order, state))
 
     def _not_found(self, order: Unsettled, now_ms: int) -> None:
-        """Perhaps not visible yet; after a minute it is said, and a person may have to settle it."""
+        """Perhaps not visible yet; what is too old to be found any more is given up."""
         nothing: OrderState | None = None
         if self.memory.confirmed_ms(now_ms=now_ms, mono_ns=self.clock.mono_ns()) - order.since_ms > FORGOTTEN_AFTER_MS:
             self.memory.fates.append((order, nothing))
-        elif now_ms - order.since_ms > MISSED_AFTER_MS and order.field() not in self._missed:
+        else:
+            self._say_missed(order, now_ms)
+
+    def _say_missed(self, order: Unsettled, now_ms: int) -> None:
+        """Once, after a minute: a person may have to settle it."""
+        if now_ms - order.since_ms > MISSED_AFTER_MS and order.field() not in self._missed:
             self._missed.add(order.field())
             self.hooks.anomaly("order_not_found")
             log.error("order.not_found", extra={"fields": {"symbol": order.symbol, "plan_id": order.plan_id,

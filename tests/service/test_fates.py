@@ -90,6 +90,15 @@ def test_an_order_the_exchange_does_not_know_stays_open(keeping: Keeping, sim: S
     assert keeping.redis.hlen(keys.UNSETTLED) == 2
 
 
+def test_an_order_that_cannot_even_be_asked_for_is_said_once(keeping: Keeping, sim: SimExchange) -> None:
+    """An id that is none of the exchange's: its symbol is denied until a person settles it, who must hear of it."""
+    keeping.result("0", order_id="abc-7", plan_id="odd", status="NEW")
+    keeping.book().look_up()
+    assert ("anomaly", "order_not_found") not in keeping.hooks.seen
+    assert [asked(keeping) for _ in range(3)] == [1, 1, 1]
+    assert keeping.hooks.seen.count(("anomaly", "order_not_found")) == 1
+
+
 def test_many_open_orders_are_asked_for_a_few_at_a_time(keeping: Keeping, sim: SimExchange) -> None:
     """A stream full of old orders takes its turn behind the polls: three questions a turn, everyone's turn comes."""
     for number in range(10):
