@@ -71,7 +71,9 @@ def redis_rights() -> str:
         "The narrowest rights that work, as `deployment/redis/users.acl` grants them; `default` is off. Make the users",
         "and their passwords with `python -m p33_sidecar.cli.redis_users FOLDER` (it reads `P33_PLAN_STREAM` and",
         "`P33_RESULT_STREAM`). Each program tries its rights at its start and names those that are missing. A planner",
-        "needs a user of its own with `+xadd %W~quantum:apply.plan`, and nothing under `quantum:permit:`.", ""]
+        "needs a user of its own with `+xadd %W~quantum:apply.plan`, and nothing under `quantum:permit:`. What some",
+        "runbooks do (`CLIENT LIST`, `CONFIG SET`, `DEL`) needs an administrator, whom you add as well:",
+        "`user NAME on #SHA256 ~* &* +@all`. Lines that you add to `users.acl` stay when it is made again.", ""]
     for user in rights.users():
         rows = [f"| {right.what} | {_code(right.commands)} | {_code(right.patterns, right.mode)} |"
                 for right in user.rights]

@@ -201,3 +201,13 @@ def test_the_users_may_use_the_streams_that_the_settings_file_names(tmp_path: Pa
     deployed = Installation(tmp_path / "root").script("deploy.sh", "--dry-run", "--redis-users").stdout
     (line,) = [line for line in deployed.splitlines() if "cli.redis_users" in line]
     assert line.endswith("--env-file " + str(tmp_path / "root/etc/quantum/position-state-brain.env"))
+
+
+def test_users_that_somebody_added_stay(tmp_path: Path) -> None:
+    """A planner's went with the second deploy.sh --redis-users, and with the server's next start its plans."""
+    redis_users.write(tmp_path, plans=PLANS, results=RESULTS)
+    path = tmp_path / "users.acl"
+    made, added = path.read_text(), f"user planner on >x -@all +xadd %W~{PLANS}\nuser {ADMIN} on >y ~* &* +@all\n"
+    path.write_text(made.replace(f"user {O} on", f"user {O} off") + added)
+    redis_users.write(tmp_path, plans=PLANS, results=RESULTS)
+    assert path.read_text() == made + added
