@@ -12,11 +12,13 @@ screen. A run that broke off is taken up where it stands by the next.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -53,10 +55,11 @@ def rotate(session: Session, folder: Path, *, stage: str, restart: bool, as_json
         raise NotRotated("there is no systemctl here: --begin --no-restart, restart by hand, --finish --no-restart")
     done: list[str] = []
     try:
-        if stage != "finish":
-            done += _begin(folder, restart=restart)
-        if stage != "begin":
-            done += _finish(session, folder, restart=restart, patient=not stage)
+        with _alone(folder):
+            if stage != "finish":
+                done += _begin(folder, restart=restart)
+            if stage != "begin":
+                done += _finish(session, folder, restart=restart, patient=not stage)
     except OSError as error:
         raise NotRotated(f"{error.filename or folder}: {error.strerror}") from error
     if as_json:
@@ -64,6 +67,20 @@ def rotate(session: Session, folder: Path, *, stage: str, restart: bool, as_json
     else:
         paper.console().print(paper.lines(done))
     return 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of two people who rotate at once, one: each would put a new key of its own into every second folder."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NotRotated(f"another p33 rotate-key is at work in {folder}: let it end") from None
+        yield
+    finally:
+        os.close(held)
 
 
 # -- the two steps ------------------------------------------------------------------------------------------------

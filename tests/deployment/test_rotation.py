@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -156,6 +157,18 @@ def test_a_step_that_is_not_due_is_refused(house: House) -> None:
     assert "no systemctl" in house.rotate(path="/nonexistent").stderr
     assert house.rotate("--begin", "--finish").returncode == 2
     assert house.rotate("--no-restart").returncode == 1
+    assert (permit_keys(house.credentials), permit_keys(house.credentials, PREVIOUS)) == (before, {})
+
+
+def test_of_two_people_who_rotate_at_once_one_does(house: House) -> None:
+    """Else each would put a key of its own into every second folder, and the Apply Layer know none that the gate signs
+    with."""
+    before = permit_keys(house.credentials)
+    other = os.open(house.credentials, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    said = house.rotate("--begin", "--no-restart")
+    os.close(other)
+    assert (said.returncode, "another p33 rotate-key is at work" in said.stderr) == (1, True), said
     assert (permit_keys(house.credentials), permit_keys(house.credentials, PREVIOUS)) == (before, {})
 
 
