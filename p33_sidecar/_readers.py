@@ -12,10 +12,10 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from .core.permit import LEAST_KEY_BYTES
 from .core.plan import MessageRefused, symbol_of
 from .core.quantity import parse, scaled
 
-LEAST_KEY_BYTES: Final = 32
 SHOWN_MAX: Final = 120
 _PLAIN_NUMBER: Final = re.compile(r"\d+(\.\d+)?\Z", re.ASCII)
 _DATABASE: Final = re.compile(r"\d{1,7}\Z", re.ASCII)

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .core.permit import Permit, read_permit, signature_holds
+from .core.permit import Permit, read_permit, signature_holds, usable_keys
 from .core.plan import plan_id_of, symbol_of
 from .core.reasons import Refusal
 from .errors import StoreUnavailable
@@ -101,7 +101,7 @@ Intent = Callable[[Permit | None, int], bytes]
 class Gate:
     """Takes permit pairs over one connection. For one thread; `close()` it.
 
-    `key`: the signing keys in force, all of them valid while one is replaced by another; empty: nothing is verified.
+    `key`: the signing keys in force, all of them valid while one is replaced by another; (): nothing is verified.
     `venue`: the exchange's `host[:port]` the order would go to. `by`: who takes, for the record.
     `stopping`: asked while waiting; once it says so the last answer stands.
     """
@@ -112,7 +112,7 @@ class Gate:
         self._link = where if isinstance(where, Link) else Link(where, name=by, decode=False,
                                                                 timeout_s=PATIENCE_MS / 1000)
         self._takings = Takings(self._link, patience_ms=PATIENCE_MS)
-        self._keys, self._venue, self._by = key, venue, by
+        self._keys, self._venue, self._by = usable_keys(key), venue, by
         self._on_forgery, self._stopping = on_forgery or (lambda forgery: None), stopping
         self._reported: tuple[str, bytes | None] | None = None
 

@@ -16,9 +16,10 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from . import _readers as _read
-from ._readers import LEAST_KEY_BYTES, Secret, bare, shown
+from ._readers import Secret, bare, shown
 from .core import quantity
 from .core.model import Policy
+from .core.permit import LEAST_KEY_BYTES
 from .errors import ConfigurationInvalid
 
 TEST_EXCHANGE: Final = "https://demo-fapi.binance.com"

@@ -17,6 +17,8 @@ from .model import Book, Decision, Facts, Finding, Policy, Scalar, Snapshot
 from .quantity import number, seconds, text, within_digits
 
 SIG_MARK = b',"sig":"'
+LEAST_KEY_BYTES = 32
+"""Of a signing key."""
 
 
 class Stamp(msgspec.Struct, frozen=True, gc=False):
@@ -109,6 +111,14 @@ def signature_holds(raw: bytes, keys: tuple[bytes, ...]) -> bool:
         return False
     given = tail[:-2]
     return any(hmac.compare_digest(_signature(key, signed), given) for key in keys)
+
+
+def usable_keys(keys: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """`keys`, none of them too short. Raises ValueError: under an empty key anybody signs, and an empty text or a key
+    that is not within a tuple would count as none at all."""
+    if isinstance(keys, str | bytes) or not all(isinstance(key, bytes) and len(key) >= LEAST_KEY_BYTES for key in keys):
+        raise ValueError(f"key: allowed is a tuple of keys, each of at least {LEAST_KEY_BYTES} bytes")
+    return keys
 
 
 def _signature(key: bytes, signed: bytes) -> bytes:

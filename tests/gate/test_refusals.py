@@ -150,6 +150,13 @@ def test_nothing_wrong_is_taken(hand: Hand, gate):
     assert gate.take(PLAN, SYMBOL, entry_ms=0, wait_ms=0) == Refused(Refusal.ALREADY_CONSUMED)
 
 
+@pytest.mark.parametrize("key", [b"", "", (b"",), KEY, KEY.decode(), (KEY.decode(),), (KEY, b"short"), (None,)])
+def test_a_key_that_is_none_makes_no_gate(new_gate, key):
+    """An environment that lacks it, a forgotten comma: whoever means to verify must not learn at the first forgery."""
+    with pytest.raises(ValueError, match="at least 32 bytes"):
+        new_gate(key=key)
+
+
 def test_a_permit_that_is_no_text_is_none(hand: Hand, new_gate):
     """Without a key nothing is verified, and a record holds text: a member that nobody reads spoils it as well."""
     hand.govern()
