@@ -130,14 +130,26 @@ class Auditor:
 
     def _open_holds(self, seen: Seen, by_plan: dict[str, Permit | None]) -> bool:
         plan_id, _, nonce = seen.raw.decode(errors="replace").partition(" ")
-        permit = by_plan.get(plan_id)
-        if permit is not None and permit.allow and permit.nonce == nonce:
-            return keys.open_permit(permit.symbol) == seen.key
+        if _is_its_permit(by_plan.get(plan_id), seen.key, nonce) or self._held_since(seen, plan_id, nonce):
+            return True
         with store_errors():
             if self.reading.redis.type(keys.taken(plan_id)) != "string":
                 return False
             mark = self.reading.redis.get(keys.taken(plan_id)) or ""
         return bool(nonce) and mark.partition(" ")[0] == nonce
+
+    def _held_since(self, seen: Seen, plan_id: str, nonce: str) -> bool:
+        """Both keys once more, in one step: the gate goes on issuing while its permits are looked through."""
+        with store_errors():
+            now, permit = self.reading.redis.mget(seen.key, keys.permit(plan_id))
+        moved = (now or "") != seen.raw.decode(errors="backslashreplace")
+        return moved or _is_its_permit(read_permit((permit or "").encode()), seen.key, nonce)
+
+
+def _is_its_permit(permit: Permit | None, open_key: str, nonce: str) -> bool:
+    """Whether this is the ALLOW that the key names."""
+    return (permit is not None and permit.allow and permit.nonce == nonce
+            and keys.open_permit(permit.symbol) == open_key)
 
 
 def _seen(client: redis.Redis, pattern: str) -> Iterator[Seen]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from p33_sidecar.cli import audit
 from p33_sidecar.store import keys
 from tests.cli.conftest import KEY, Tool, take
 from tests.service.world import World
@@ -43,6 +44,21 @@ def test_a_permit_may_live_as_long_as_the_gate_lets_it(world: World, p33: Tool) 
     assert p33("audit-permits", "--json", P33_PERMIT_TTL="5").json["found"] == []
 
 
+def test_an_allow_that_is_issued_while_the_audit_looks_is_no_finding(world: World, p33: Tool,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate goes on: its permit came after the permits were read, and before those that are open."""
+    look = audit._seen
+
+    def meanwhile(client, pattern):
+        if pattern.startswith(keys.OPEN):
+            assert world.ask(plan_id="a") == "ALLOW 0.028"
+        return look(client, pattern)
+
+    monkeypatch.setattr(audit, "_seen", meanwhile)
+    said = p33("audit-permits", "--json")
+    assert (said.code, said.json["found"]) == (0, [])
+
+
 @pytest.mark.parametrize(("spoil", "findings"), [
     (lambda w: w.redis.persist(PERMIT), {"no_ttl"}),
     (lambda w: w.redis.expire(PERMIT, 86_400), {"ttl_too_long"}),
@@ -53,9 +69,10 @@ def test_a_permit_may_live_as_long_as_the_gate_lets_it(world: World, p33: Tool) 
     (lambda w: w.redis.copy(PERMIT, keys.permit("b")), {"plan_mismatch"}),
     (lambda w: w.redis.delete(keys.DECISIONS), {"no_decision"}),
     (lambda w: w.redis.set(keys.open_permit("BTCUSDT"), "x y", px=60_000), {"open_mismatch"}),
+    (lambda w: w.redis.set(keys.open_permit("BTCUSDT"), b"\xff y", px=60_000), {"open_mismatch"}),
     (bypassed, {"no_ttl", "not_a_permit"}),
 ], ids=["no TTL", "too long", "wrong type", "unsigned", "altered", "no JSON", "copied", "no record", "open key",
-        "bypass"])
+        "no text", "bypass"])
 def test_i07_foreign_permits_are_listed(world: World, p33: Tool, spoil: Callable[[World], object],
                                         findings: set[str]) -> None:
     """Exit code 1 and the key by name; the genuine permit alone is exit code 0."""
