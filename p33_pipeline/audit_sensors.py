@@ -15,7 +15,7 @@ from p33_pipeline.auditing import is_outdated, kept_audit
 from p33_pipeline.ended_runs import tell_each
 from p33_pipeline.history import History
 from p33_pipeline.news import errors_of, remember, untold
-from p33_pipeline.partitions import DAILY, DAY_MS, HOUR_MS, HOURLY, closed_before, day_key, hour_key
+from p33_pipeline.partitions import DAY_MS, HOUR_MS, closed_before, day_key, hour_key, window_of
 from p33_pipeline.resources import P33
 from p33_pipeline.webhook import post, run_link
 from p33_sidecar.store import keys
@@ -80,16 +80,16 @@ def tell_of_errors(context: dg.SensorEvaluationContext, p33: P33) -> dg.SensorRe
             post(url, message)
             remember(history, [name])
 
-    return tell_each(context, dg.DagsterEventType.RUN_SUCCESS, tell, jobs=[job.name for job in jobs.AUDITS])
+    return tell_each(context, dg.DagsterEventType.RUN_SUCCESS, tell)
 
 
 def _audit_of(run: dg.DagsterRun, history: History) -> Audit | None:
-    """What the run's audit found, as it is kept."""
+    """What the audit of the run's partition found, as it is kept; whichever job made it, or the UI without one."""
     key = run.tags.get("dagster/partition")
     if not key:
         return None
-    window = (DAILY if run.job_name == jobs.report_day.name else HOURLY).time_window_for_partition_key(key)
-    return kept_audit(history, from_ms=int(window.start.timestamp()) * 1000, to_ms=int(window.end.timestamp()) * 1000)
+    from_ms, to_ms = window_of(key)
+    return kept_audit(history, from_ms=from_ms, to_ms=to_ms)
 
 
 @dg.sensor(jobs=[jobs.audit_hour, jobs.report_day], minimum_interval_seconds=300, default_status=RUNNING,

@@ -6,7 +6,7 @@ for an hour would lose all of that hour. Here the cursor moves only past what wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 import dagster as dg
@@ -20,17 +20,17 @@ AT_ONCE: Final = 5
 Tell = Callable[[dg.DagsterRun, dg.DagsterEvent], None]
 
 
-def tell_each(context: dg.SensorEvaluationContext, event: RunStatusChangeEventType, tell: Tell, *,
-              jobs: Collection[str] = ()) -> dg.SensorResult | dg.SkipReason:
-    """Tell of the runs that ended so since the last turn, those of `jobs` or all.
+def tell_each(context: dg.SensorEvaluationContext, event: RunStatusChangeEventType,
+              tell: Tell) -> dg.SensorResult | dg.SkipReason:
+    """Tell of all runs that ended so since the last turn; SQLite's instance passes over a filter by jobs (1.13).
 
     Raises what `tell` raises at the first of them; where a later one fails, it is the first of the next turn.
     """
     cursor = context.cursor or ""
     if not cursor.isdigit():
-        newest = context.instance.fetch_run_status_changes(_after(event, 0, jobs), limit=1).records
+        newest = context.instance.fetch_run_status_changes(_after(event, 0), limit=1).records
         return dg.SensorResult(cursor=str(newest[0].storage_id if newest else 0), skip_reason="listening from now on")
-    records = context.instance.fetch_run_status_changes(_after(event, int(cursor), jobs), limit=AT_ONCE,
+    records = context.instance.fetch_run_status_changes(_after(event, int(cursor)), limit=AT_ONCE,
                                                         ascending=True).records
     told = 0
     for record in records:
@@ -46,8 +46,8 @@ def tell_each(context: dg.SensorEvaluationContext, event: RunStatusChangeEventTy
     return dg.SensorResult(cursor=cursor, skip_reason=f"{told} told") if told else dg.SkipReason("no run has ended so")
 
 
-def _after(event: RunStatusChangeEventType, storage_id: int, jobs: Collection[str]) -> dg.RunStatusChangeRecordsFilter:
-    return dg.RunStatusChangeRecordsFilter(event, after_storage_id=storage_id, job_names=list(jobs) or None)
+def _after(event: RunStatusChangeEventType, storage_id: int) -> dg.RunStatusChangeRecordsFilter:
+    return dg.RunStatusChangeRecordsFilter(event, after_storage_id=storage_id)
 
 
 def _ours(context: dg.SensorEvaluationContext, run: dg.DagsterRun) -> bool:

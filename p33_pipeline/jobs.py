@@ -29,4 +29,3 @@ compact_history = _job("compact_history", "Merges a day's small files of the arc
                        "compacted_history")
 
 default_jobs: Final = [archive_now, audit_hour, audit_now, report_day, review_thresholds, compact_history]
-AUDITS: Final = (audit_hour, audit_now, report_day)

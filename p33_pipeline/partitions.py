@@ -20,7 +20,15 @@ DAY_MS: Final = 86_400_000
 
 def window_ms(context: dg.AssetExecutionContext) -> tuple[int, int]:
     """The partition's (from, to) in milliseconds."""
-    window = context.partition_time_window
+    return _in_ms(context.partition_time_window)
+
+
+def window_of(key: str) -> tuple[int, int]:
+    """The same of the hour or day that a key names."""
+    return _in_ms((HOURLY if ":" in key else DAILY).time_window_for_partition_key(key))
+
+
+def _in_ms(window: dg.TimeWindow) -> tuple[int, int]:
     return int(window.start.timestamp()) * 1000, int(window.end.timestamp()) * 1000
 
 

@@ -9,12 +9,13 @@ import pytest
 import redis
 
 from p33_pipeline.audit_sensors import audit_on_mismatch, tell_of_errors
+from p33_pipeline.news import NOTE
 from p33_pipeline.resources import P33
 from p33_pipeline.sensors import tell_of_failed_runs
 from p33_pipeline.webhook import WebhookFailed
 from p33_sidecar.errors import StoreUnavailable
 from p33_sidecar.store import keys
-from tests.pipeline.engine.conftest import HOUR, SECRET, UI, Hook, build_defs
+from tests.pipeline.engine.conftest import DAY, HOUR, SECRET, UI, Hook, build_defs
 
 
 def event(client: redis.Redis, kind: str, state: str) -> str:
@@ -128,6 +129,20 @@ def test_an_error_is_told_once_however_often_it_is_audited(p33, instance, run, m
     turn(tell_of_errors, p33, instance, cursor)
     told = [message["what"] for message in messages]
     assert told.count("bypass on BTCUSDT") == 1 and len(set(told)) == len(told)
+
+
+@pytest.mark.parametrize(("asset", "partition"), [("hour_audit", HOUR), ("day_audit", DAY)])
+def test_an_error_is_told_by_whatever_run_it_was_found(p33, instance, defs, run, messages, cursors, asset, partition):
+    """A backfill in the UI is of no job of ours; nor does the nightly merging of a day's files stop the telling, which
+    on SQLite it did: from the first night on nobody was told of anything.
+    """
+    assert run("archive_now").success and run("compact_history", DAY).success
+    p33.history().place.delete(NOTE)
+    done = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        partition_key=partition, instance=instance, asset_selection=[dg.AssetKey(asset)])
+    assert done.success
+    turn(tell_of_errors, p33, instance, cursors["tell_of_errors"])
+    assert "bypass on BTCUSDT" in [message["what"] for message in messages]
 
 
 def test_no_secret_enters_dagsters_storage(p33, instance, messages):
