@@ -14,7 +14,7 @@ import msgspec
 import redis
 
 from ..core.model import Phase, Policy, Snapshot
-from ..core.quantity import total
+from ..core.quantity import difference
 from ..core.record import Record, read_record
 from . import keys, scripts
 from .connect import server_ms, store_errors
@@ -64,7 +64,7 @@ class Standing(msgspec.Struct, frozen=True):
     def difference(self) -> Decimal | None:
         """Exchange less book; None where either is unknown."""
         amt, book = self.exchange_amt, self.line.book
-        return None if amt is None or book is None else total(amt, -book.amt)
+        return None if amt is None or book is None else difference(amt, book.amt)
 
     @property
     def issued(self) -> Issued | None:

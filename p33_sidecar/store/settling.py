@@ -16,7 +16,7 @@ import redis
 
 from ..core.ledger import OrderMark
 from ..core.model import Book, Phase, Policy
-from ..core.quantity import ZERO, text, total
+from ..core.quantity import ZERO, difference, text
 from ..errors import P33Error
 from . import keys
 from .books import BookStore, Change, JournalEntry, Unsettled, Wrecked
@@ -196,7 +196,7 @@ def _mark_of(order: Unsettled) -> OrderMark:
 def _journal(before: Book | None, after: Book, now_ms: int, person: Person) -> JournalEntry:
     return JournalEntry(
         v=1, symbol=after.symbol, rev=after.rev, cause=SOURCE,
-        delta=text(total(after.amt, -(before.amt if before else ZERO))),
+        delta=text(difference(after.amt, before.amt if before else ZERO)),
         amt_before=text(before.amt) if before else None, amt_after=text(after.amt), at_ms=now_ms,
         by=person.by, why=person.why,
     )

@@ -60,6 +60,16 @@ def test_adjust_sets_an_amount_of_ones_own(world: World, p33: Tool) -> None:
     assert world.ledger("ETHUSDT")["last_known_side"] == "SHORT"
 
 
+def test_differences_and_journal_keep_every_digit(world: World, p33: Tool) -> None:
+    """More digits than Python's own decimal context has room for."""
+    long = "123456789012345678.123456789012"
+    drifted(world, long)
+    assert p33("ledger", "adopt", "BTCUSDT", "--reason", "x").code == 0
+    assert p33("ledger", "show", "BTCUSDT", "--json").json["difference"] == "0"
+    assert p33("ledger", "adjust", "BTCUSDT", "0.05", "--reason", "x").code == 0
+    assert world.records(keys.JOURNAL)[-1]["delta"] == "-123456789012345678.073456789012"
+
+
 def test_i34_an_adjustment_does_not_restart_the_cooldown(world: World, p33: Tool) -> None:
     """The last order stays what it was."""
     drifted(world)
