@@ -39,7 +39,11 @@ class Registry:
     def __init__(self, url: str | sa.URL) -> None:
         with _errors():
             self._engine = sa.create_engine(url)
-            _METADATA.create_all(self._engine)
+            try:
+                _METADATA.create_all(self._engine)
+            except sa.exc.DatabaseError:  # several runs may see at once that it is missing, and one of them makes it
+                if not sa.inspect(self._engine).has_table(_NOTES.name):
+                    raise
 
     def notes(self) -> dict[str, Note]:
         """The latest note of every break that has one."""

@@ -12,12 +12,13 @@ import dagster as dg
 
 from p33_pipeline.errors import HistoryUnavailable, SourceUnavailable
 from p33_pipeline.history import History
+from p33_pipeline.registry import RegistryUnavailable
 from p33_pipeline.running import history_of
 from p33_sidecar.errors import P33Error
 from p33_sidecar.settings import Settings, load
 
 RESOURCE = "p33"
-WORTH_A_RETRY = (SourceUnavailable, HistoryUnavailable)
+WORTH_A_RETRY = (SourceUnavailable, HistoryUnavailable, RegistryUnavailable)
 
 
 class P33(dg.ConfigurableResource):

@@ -1,15 +1,16 @@
-"""A folder that several use at once, and as several users."""
+"""A folder and a registry that several use at once, and as several users."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+import sqlalchemy as sa
 
 from p33_pipeline.history import TABLES, History, place_at
 from p33_pipeline.history.layout import Part, day_of
 from p33_pipeline.history.place import Folder
-from p33_pipeline.registry import registry_of
+from p33_pipeline.registry import Registry, registry_of
 from p33_sidecar.settings import load
 
 from .conftest import MIDNIGHT_MS
@@ -52,3 +53,22 @@ def test_what_root_makes_belongs_to_whom_the_history_belongs(tmp_path):
     made = list(root.rglob("*"))
     assert len(made) >= 5 and {path.lstat().st_uid for path in made} == {OWNER}
     assert elsewhere.stat().st_uid == 0
+
+
+def test_a_registry_that_two_runs_make_at_once_is_made(tmp_path):
+    """The first reports of a backfill, on several workers: one failed for what the other had just made."""
+    url, begun = f"sqlite:///{tmp_path}/registry.sqlite", []
+
+    def meanwhile(*_: object, **__: object) -> None:
+        if not begun:
+            begun.append(True)
+            Registry(url).close()
+
+    sa.event.listen(sa.Table, "before_create", meanwhile)
+    try:
+        registry = Registry(url)
+    finally:
+        sa.event.remove(sa.Table, "before_create", meanwhile)
+    registry.annotate("ab12", by="ann", state="explained")
+    assert begun and registry.notes()["ab12"].state == "explained"
+    registry.close()
