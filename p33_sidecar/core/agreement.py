@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from .quantity import product, total
+from .quantity import difference, product, scaled
 
 
 def disagreement(exchange: Decimal, ledger: Decimal, *, tolerance_pct: Decimal) -> str | None:
     """`side`, `quantity`, or None. The tolerance is a share of the exchange's amount; exactly that much passes."""
     if exchange < 0 < ledger or ledger < 0 < exchange:
         return "side"
-    allowed = product(abs(exchange), tolerance_pct).scaleb(-2)
-    return "quantity" if abs(total(exchange, -ledger)) > allowed else None
+    allowed = scaled(product(exchange.copy_abs(), tolerance_pct), -2)
+    return "quantity" if difference(exchange, ledger).copy_abs() > allowed else None
