@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from p33_pipeline.errors import HistoryUnreadable
-from p33_pipeline.history.layout import BEGIN, Id, Part, Share, covered, day_of, id_text, part_of, shares
+from p33_pipeline.history.layout import BEGIN, Id, Part, Share, covered, day_in, day_of, id_text, part_of, shares
 from p33_pipeline.history.place import Place
 from p33_pipeline.history.tables import Table
 
@@ -56,9 +56,13 @@ class History:
     # -- what there is ----------------------------------------------------------------------------------------
 
     def days(self, table: Table) -> list[date]:
-        """The days the table has a folder of, oldest first."""
+        """The days the table has a folder of, oldest first; one that names no day is refused, as a foreign file is."""
         _, folders = self.place.names(table.name)
-        return sorted(date.fromisoformat(name[5:]) for name in folders if name.startswith("date="))
+        try:
+            return sorted(day_in(name) for name in folders if name.startswith("date="))
+        except ValueError as error:
+            raise HistoryUnreadable(f"{table.name} at {self.place} has a folder that names no day ({error}): move it "
+                                    "out of the archive and run again") from error
 
     def parts(self, table: Table, day: date) -> list[Part]:
         """The day's files. A Parquet file whose name is none of ours is refused rather than passed over."""

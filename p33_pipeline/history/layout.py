@@ -61,6 +61,14 @@ def day_of(ms: int) -> date:
     return datetime.fromtimestamp(ms // 1000, UTC).date()
 
 
+def day_in(folder: str) -> date:
+    """The day that a folder is named after. Raises ValueError."""
+    match = _DAY.match(folder)
+    if match is None:
+        raise ValueError(f"{folder!r} is no date=YYYY-MM-DD")
+    return date.fromisoformat(match[1])
+
+
 def part_of(folder: str, name: str) -> Part | None:
     """The part a file's folder and name say it is; None for anything else that lies there."""
     day, match = _DAY.match(folder), _NAME.match(name)

@@ -190,6 +190,14 @@ def test_a_foreign_file_is_refused(history):
         history.scan(EVENT_TABLE)
 
 
+@pytest.mark.parametrize("name", ["date=2026-01-25.bad", "date=20260125", "date=2026-02-30"])
+def test_a_folder_put_aside_in_the_archive_is_named(tmp_path, name):
+    """What is damaged is to be moved away; whoever renames its folder learns that this is not far enough."""
+    (tmp_path / "events" / name).mkdir(parents=True)
+    with pytest.raises(HistoryUnreadable, match="events at .* names no day .*: move it out"):
+        History(place_at(str(tmp_path))).mark(EVENT_TABLE)
+
+
 def test_a_version_to_come_is_refused(history):
     schema = EVENT_TABLE.schema.with_metadata({"p33.table": "events", "p33.version": "2", "p33.count": "1"})
     put(history, 0, 0)
