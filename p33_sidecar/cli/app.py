@@ -141,11 +141,13 @@ def halt(symbol: Annotated[str, typer.Argument(help="Leave out for everything.")
 
 
 @app.command()
-def resume(symbol: Annotated[str, typer.Argument(help="Leave out for the global switch.")] = "",
+def resume(symbol: Annotated[str | None, typer.Argument(help="Leave out for the global switch.")] = None,
            as_json: AsJson = False) -> None:
     """Lift a halt."""
     from . import switching
-    _with_session(switching.resume, _symbol(symbol), as_json=as_json)
+    if symbol == "":  # a script's variable that is not set: `p33 resume "$SYMBOL"` is not meant to lift everything
+        raise typer.BadParameter("is empty; leave it out for the global switch", param_hint="SYMBOL")
+    _with_session(switching.resume, _symbol(symbol or ""), as_json=as_json)
 
 
 @app.command("audit-permits")

@@ -56,6 +56,15 @@ def test_resume_of_what_is_not_halted_says_so(world: World, p33: Tool) -> None:
     assert "Still halted: ETHUSDT: its own trouble" in said.out
 
 
+def test_an_empty_symbol_lifts_nothing(world: World, p33: Tool) -> None:
+    """`p33 resume "$SYMBOL"` of a script whose variable is not set; to halt everything then is the safe side."""
+    p33("halt", "")
+    assert world.redis.exists(keys.HALT)
+    said = p33("resume", "")
+    assert (said.code, world.redis.exists(keys.HALT), "SYMBOL" in said.err) == (2, 1, True)
+    assert p33("resume").code == 0 and not world.redis.exists(keys.HALT)
+
+
 def test_a_symbols_halt_leaves_the_others_alone(world: World, p33: Tool) -> None:
     """Only its permits are withdrawn and only its plans denied."""
     world.ask(plan_id="a")
