@@ -10,6 +10,7 @@ through its client (of which 37, 49 and 106 us are this process's own).
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ class Line:
         self._buffer = bytearray(BUFFER_BYTES)
         self._connection: redis.Connection | None = None
         self._socket: socket.socket | None = None
+        self._pid = 0  # of the process that opened it: one that was forked has a copy, and must not use it
         self._reader = hiredis.Reader()
 
     def ask(self, command: Command) -> Any:
@@ -50,7 +52,8 @@ class Line:
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to commands sent in one go, error replies among them. Raises StoreUnavailable."""
         try:
-            sock = self._socket or self._open()
+            sock = self._socket if self._pid == os.getpid() else None
+            sock = sock or self._open()
             sock.sendall(b"".join(map(hiredis.pack_command, commands)))
             return [self._read(sock) for _ in commands]
         except BlockingIOError as error:
@@ -81,6 +84,7 @@ class Line:
         self._connection = self._link.own_connection()
         self._reader = hiredis.Reader(replyError=redis.ResponseError, notEnoughData=_NOT_YET, **self._texts)
         self._socket = sock = self._connection._sock  # redis-py has no public name for it
+        self._pid = os.getpid()
         # The kernel keeps the time: with Python's timeout every read would ask first whether there is something.
         sock.settimeout(None)
         limit = struct.pack("@qq", int(self._timeout_s), int(self._timeout_s % 1 * 1e6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -100,6 +101,23 @@ def test_connection_closed_by_the_server_is_unavailable_once(link: Link) -> None
     with pytest.raises(StoreUnavailable):
         line.ask(("PING",))
     assert line.ask(("CLIENT", "GETNAME")) == "p33-line"
+
+
+def test_forked_process_has_a_line_of_its_own(link: Link) -> None:
+    """On one that two processes share, either hears what the other has asked: as in a server that forks its workers."""
+    line, (reading, writing) = link.line(), os.pipe()
+    ours = line.ask(("CLIENT", "ID"))
+    if not (child := os.fork()):
+        try:
+            os.write(writing, str(line.ask(("CLIENT", "ID"))).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 100).decode()
+    os.close(reading)
+    assert theirs.isdigit() and int(theirs) != ours
+    assert line.ask(("CLIENT", "ID")) == ours
 
 
 def test_line_is_opened_anew_however_often_it_breaks() -> None:
