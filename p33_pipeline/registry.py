@@ -38,7 +38,7 @@ class Registry:
 
     def __init__(self, url: str | sa.URL) -> None:
         with _errors():
-            self._engine = sa.create_engine(url)
+            self._engine = sa.create_engine(_with_driver(sa.make_url(url)))
             try:
                 _METADATA.create_all(self._engine)
             except sa.exc.DatabaseError:  # several runs may see at once that it is missing, and one of them makes it
@@ -103,6 +103,11 @@ def notes_of(settings: Settings) -> dict[str, Note]:
         return registry.notes()
     finally:
         registry.close()
+
+
+def _with_driver(url: sa.URL) -> sa.URL:
+    """SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3; what comes with dagster-postgres is psycopg2."""
+    return url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
 
 
 @contextmanager

@@ -90,3 +90,9 @@ def test_a_database_that_cannot_be_used_says_so_without_its_login():
     with pytest.raises(RegistryUnavailable) as refused:
         Registry("postgresql+nodriver://p33:pass-of-nobody@127.0.0.1:1/p33")
     assert "P33_REGISTRY_URL" in str(refused.value) and "pass-of-nobody" not in str(refused.value)
+
+
+def test_a_postgres_is_asked_with_the_driver_that_is_installed():
+    """Named as settings.md does: the library's own choice is a driver that nothing here brings."""
+    with pytest.raises(RegistryUnavailable, match=r"OperationalError"):
+        Registry("postgresql://ops:pass-of-nobody@127.0.0.1:1/breaks")
