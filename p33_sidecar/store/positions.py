@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 import redis
 
-from ..core.model import HEDGE, Filters, Snapshot
+from ..core.model import HEDGE, LATEST_MS, Filters, Snapshot
 from ..core.quantity import text
 from ..core.record import value_json
 from ..errors import StoreUnavailable
@@ -120,10 +120,13 @@ class PositionStore:
 
 
 def _incident(raw: str) -> dict:
+    """What is noted of it, less what is no time where one belongs."""
     try:
-        return msgspec.json.decode(raw, type=dict)
-    except msgspec.DecodeError:
+        told = msgspec.json.decode(raw, type=dict)
+    except (msgspec.DecodeError, RecursionError):
         return {}
+    return {what: said for what, said in told.items()
+            if not what.endswith("_ms") or (type(said) is int and 0 < said <= LATEST_MS)}
 
 
 class BanUnreadable(StoreUnavailable):

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from p33_sidecar.core.model import Filters, Policy
+from p33_sidecar.service.status import status
 from p33_sidecar.store import keys
 from tests.service.world import PLANS, World
 
@@ -109,6 +110,20 @@ def test_i44_mismatch_of_a_symbol_that_leaves_the_scope_is_closed_too(redis_url:
     assert "ETHUSDT" not in world.memory.scope and world.memory.mismatches == {}
     events = [e for e in world.records(keys.EVENTS) if e["kind"] == "mismatch"]
     assert [(e["symbol"], e["state"]) for e in events] == [("ETHUSDT", "opened"), ("ETHUSDT", "closed")]
+    world.close()
+
+
+@pytest.mark.parametrize("noted", ["{", "[1]", "null", '{"opened_ms":"soon"}', '{"opened_ms":null}',
+                                   '{"opened_ms":1.5}', '{"since_ms":"soon"}'])
+def test_i44_an_incident_of_which_nothing_can_be_read_is_open_and_is_closed(redis_url: str, noted: str) -> None:
+    """Whatever somebody noted for it: it ends when the accounts agree, and no poll fails by it."""
+    _opened_at(redis_url, {"BTCUSDT": "0.038"}).close()
+    world = World(redis_url)
+    world.redis.hset(keys.MISMATCHES, "BTCUSDT", noted)
+    world.start_again()
+    assert list(world.memory.mismatches) == ["BTCUSDT"] and status(world.memory, world.clock)["symbols"]
+    world.poll()
+    assert world.memory.mismatches == {} and not world.redis.exists(keys.MISMATCHES)
     world.close()
 
 
