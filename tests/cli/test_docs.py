@@ -14,13 +14,15 @@ import msgspec
 import pytest
 
 from p33_sidecar.apply import results
-from p33_sidecar.apply.intent import OrderIntent
+from p33_sidecar.apply.intent import OrderIntent, Size
 from p33_sidecar.cli import docs
 from p33_sidecar.core.model import Plan
 from p33_sidecar.core.reasons import Refusal
 from p33_sidecar.exchange import OrderState
+from p33_sidecar.gate import Gate
 from p33_sidecar.store import keys
 from tests.cli.conftest import KEY, Tool, environment, take, world_of
+from tests.service.world import VENUE
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -137,6 +139,22 @@ def test_the_results_of_an_apply_layer_are_those_of_ours() -> None:
              msgspec.json.decode(fields["steps_results"])[0]["status"].replace("NEW", "as")) for fields in written}
     rows = RESULT_ROW.findall((ROOT / "docs" / "apply-layer.md").read_text(encoding="utf-8"))
     assert {tuple(cell.strip("`") for cell in row) for row in rows} == ours
+
+
+def test_a_dry_run_beside_another_apply_layer_ends_its_permit(redis_url: str) -> None:
+    """Why docs/apply-layer.md says `yours or ours`: whatever answers the plan ends the permit that is open for it."""
+    world = world_of(redis_url).open_books()
+    assert world.ask(plan_id="a") == "ALLOW 0.028"
+    world.redis.set(keys.governor_permit("a"), '{"granted":true}')
+    said = results.would_execute(Plan("a", "BTCUSDT", "PARTIAL_75", 1, {}), Size("SELL", Decimal("0.028")),
+                                 now_ms=world.clock.now_ms())
+    world.redis.xadd("quantum:apply.result", said)
+    world.book()
+    gate = Gate(redis_url, key=(KEY.encode(),), venue=VENUE)
+    refused = gate.take("a", "BTCUSDT", entry_ms=0, wait_ms=0)
+    gate.close()
+    world.close()
+    assert refused.named == "withdrawn"
 
 
 def documented() -> dict[str, set[str]]:

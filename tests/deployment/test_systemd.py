@@ -73,6 +73,14 @@ def test_the_apply_layer_may_have_a_thread_for_each_symbol_that_waits():
     assert files >= WORKERS * FILES_A_WORKER + MOST_CONNECTIONS + 64
 
 
+def test_what_keeps_the_apply_layer_from_starting_does():
+    """The lines of docs/apply-layer.md for whoever has an Apply Layer of their own: a condition that never holds."""
+    page = (UNITS.parents[1] / "docs" / "apply-layer.md").read_text(encoding="utf-8")
+    section, condition = re.search(r"^```ini\n(\S+)\n(.+)\n```", page, re.MULTILINE).groups()
+    tried = analyze("condition", condition)
+    assert (section, tried.returncode) == ("[Unit]", 1) and "failed" in tried.stdout + tried.stderr
+
+
 def test_exposure_report_can_be_read():
     """The rating is taken from systemd's own table, so a renamed check would show here."""
     unit = UNITS / "quantum-position-state-brain.service"
