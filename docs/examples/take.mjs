@@ -129,7 +129,10 @@ function judged(governor, raw, now) {
   return { permit };
 }
 
-async function tryOnce(sha, runId, token) {
+// Of the server that is asked now: one that came back without its last writes may not know that the pair was taken.
+const runId = async () => (await ask("INFO", "server")).toString().match(/run_id:(\w+)/)[1];
+
+async function tryOnce(sha, token) {
   const [seconds, micros] = (await ask("TIME")).map(Number);
   const now = seconds * 1000 + Math.floor(micros / 1000);
   const keys = [`quantum:p33:taken:${plan}`, "quantum:p33:halt", `quantum:p33:halt:${symbol}`,
@@ -144,10 +147,10 @@ async function tryOnce(sha, runId, token) {
   if (!permit) return refusal;
   const record = { v: 1, plan_id: plan, symbol, nonce: permit.nonce, token, by: "javascript", at_ms: now,
     gate: "both", permit: raw.toString() };
-  const args = [governor, raw, plan, symbol, permit.nonce, token, digits(raw, "exchange_position_amt"),
-    permit.ledger_rev, permit.max_snapshot_age_sec * 1000, permit.expires_ms, now + PATIENCE_MS, runId, 86400000,
+  const args = (id) => [governor, raw, plan, symbol, permit.nonce, token, digits(raw, "exchange_position_amt"),
+    permit.ledger_rev, permit.max_snapshot_age_sec * 1000, permit.expires_ms, now + PATIENCE_MS, id, 86400000,
     JSON.stringify(record), ""];
-  const run = () => ask("EVALSHA", sha, keys.length, ...keys, ...args);
+  const run = async () => ask("EVALSHA", sha, keys.length, ...keys, ...args(await runId()));
   const reply = await run().catch((error) => {
     if (error !== LOST) throw error;
     dial();
@@ -163,10 +166,9 @@ async function tryOnce(sha, runId, token) {
 async function take() {
   const token = randomBytes(16).toString("hex");
   const sha = await ask("SCRIPT", "LOAD", readFileSync(scriptPath));
-  const runId = (await ask("INFO", "server")).toString().match(/run_id:(\w+)/)[1];
   const until = performance.now() + Number(waitMs);
   for (;;) {
-    const { wait, ...answer } = await tryOnce(sha, runId, token);
+    const { wait, ...answer } = await tryOnce(sha, token);
     if (!wait || performance.now() >= until) return answer;
     await sleep(PAUSE_MS);
   }

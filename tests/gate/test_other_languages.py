@@ -30,12 +30,12 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "take.mjs"
 class Forgetful:
     """A relay in front of Redis that loses the first reply to a script: it was run, and the client never hears.
 
-    `reset`: the connection does not end, it breaks (RST).
+    `reset`: the connection does not end, it breaks (RST). `then`: the server that answers from then on.
     """
 
-    def __init__(self, redis_path: str, *, reset: bool = False) -> None:
+    def __init__(self, redis_path: str, *, reset: bool = False, then: str = "") -> None:
         self.lost = 0
-        self._redis_path, self._reset = redis_path, reset
+        self._redis_path, self._reset, self._then = redis_path, reset, then
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -70,6 +70,7 @@ class Forgetful:
                 asked_for_a_script |= source is client and b"EVALSHA" in chunk
                 if source is upstream and asked_for_a_script and not self.lost:
                     self.lost += 1
+                    self._redis_path = self._then or self._redis_path
                     if self._reset:
                         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     return
@@ -198,6 +199,19 @@ def test_a_lost_reply_is_asked_for_again_with_the_same_token(hand: Hand, javascr
         assert javascript(address=relay.address)["word"] == "taken"
         assert relay.lost == 1
     assert hand.redis.xlen(keys.TAKINGS) == 1
+
+
+def test_asked_again_of_another_server_it_is_that_ones_name_that_counts(hand: Hand, javascript, server):
+    """Redis came back without its last writes and may not know of another's taking: it gives nothing out (T06)."""
+    hand.govern()
+    hand.allow()
+    with EmbeddedServer() as back, redis.Redis.from_url(back.url) as copy, redis.Redis.from_url(server.url) as here:
+        for key in here.scan_iter():
+            copy.restore(key, max(here.pttl(key), 0), here.dump(key))
+        copy.script_load(scripts.source("take"))
+        with Forgetful(path_of(server), then=path_of(back)) as relay:
+            assert javascript(address=relay.address) == {"word": "withdrawn"}
+        assert copy.exists(keys.permit(PLAN), keys.governor_permit(PLAN)) == 2
 
 
 def test_a_script_that_fails_is_the_end_of_it(hand: Hand, javascript, tmp_path: Path):
