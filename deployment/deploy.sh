@@ -53,7 +53,11 @@ fi
 
 if [ -n "$TESTNET_ENV" ] && [ ! -r "$TESTNET_ENV" ]; then fail "--testnet-env $TESTNET_ENV cannot be read"; fi
 
-content() { (cd "$SOURCE" && find "${PARTS[@]}" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum); }
+# In an order that is the same in every language: else what is installed already would get another name, and be its own
+# previous release.
+content() {
+  (cd "$SOURCE" && find "${PARTS[@]}" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
+}
 number=$(sed -n 's/^version = "\(.*\)"/\1/p' "$SOURCE/pyproject.toml")
 RELEASE=$number-$(content | sha256sum | cut -c1-8)
 TARGET=$BASE/releases/$RELEASE

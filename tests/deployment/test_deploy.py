@@ -112,6 +112,17 @@ def test_a_dry_run_says_every_step_and_does_none(tmp_path: Path) -> None:
     assert not fresh.root.exists()
 
 
+def test_a_release_has_one_name_whatever_language_the_deployer_speaks(tmp_path: Path) -> None:
+    """Names are sorted differently in en_US: the same content was installed twice, as its own previous release."""
+    other = tmp_path / "sort"
+    other.write_text(f'#!/bin/sh\n[ "$LC_ALL" = C ] || set -- -r "$@"\nexec {shutil.which("sort")} "$@"\n')
+    other.chmod(0o755)
+    fresh = Installation(tmp_path / "root")
+    said = [fresh.script("deploy.sh", "--dry-run", **env).stdout.splitlines()[0]
+            for env in ({}, {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LC_ALL": "en_US.UTF-8"})]
+    assert said[0] == said[1] and said[0].startswith("release ")
+
+
 def test_the_pipeline_is_installed_where_it_is_asked_for_and_stays(installed: Installation) -> None:
     """Its packages go into the release that is there; the units' being there is what a later deployment goes by."""
     asked = installed.script("deploy.sh", "--dry-run", "--pipeline").stdout
