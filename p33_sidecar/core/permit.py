@@ -151,7 +151,7 @@ def _allow(decision: Decision, facts: Facts, policy: Policy, stamp: Stamp) -> _A
     )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _lasting(snapshot: Snapshot, book: Book, policy: Policy) -> tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw]:
     """The numbers that stay the same between two polls: both amounts, and the oldest a snapshot may be."""
     return number(snapshot.amt), number(book.amt), number(seconds(policy.stale_threshold_ms))

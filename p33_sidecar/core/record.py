@@ -156,7 +156,7 @@ def write_beforehand(snapshot: Snapshot, book: Book | None, filters: Filters | N
     _written(snapshot, book, filters, policy)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _written(snapshot: Snapshot | None, book: Book | None, filters: Filters | None, policy: Policy) -> tuple[Any, ...]:
     """What stays the same between two polls, as JSON, and the policy's hash."""
     return _raw(snapshot), _raw(book), _raw(filters), _raw(policy), policy_hash(policy)

@@ -31,7 +31,8 @@ from .waiting import BOOKING, Job, Waiting
 
 log = logging.getLogger("p33.desk")
 
-BATCH = 64
+BATCH = 16
+"""Plans read at once: they share a round trip. With 64 a burst leaves the process 0.8 MB larger and is no faster."""
 WAITING_BLOCK_MS = 4
 IDLE_BLOCK_MS = 1000
 CLAIM_EVERY_MS = 10_000

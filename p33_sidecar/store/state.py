@@ -166,7 +166,7 @@ def view_of(book: Book) -> dict[str, str]:
 # -- phases and marks -----------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def read_issued(line: str) -> Issued | None:
     """The symbol's last ALLOW; None for none, and for a line that cannot be read."""
     parts = line.split(" ")
