@@ -15,7 +15,9 @@ import msgspec
 from msgspec.structs import astuple
 
 from p33_pipeline.archive.values import Fields, Row, Said, known, price
-from p33_sidecar.core.model import Context
+from p33_sidecar.core.model import LATEST_MS, Context
+from p33_sidecar.core.plan import timestamp_of
+from p33_sidecar.core.quantity import MAX_DIGITS
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -138,7 +140,23 @@ def decision(fields: Fields) -> Row:
             context.snapshot_age_ms, context.last_order_age_ms, times.published_ms, times.read_ms, times.decided_ms,
             permit.issued_ms, permit.expires_ms, shot and shot.ts_ms, plan.side.upper(), plan.close_qty,
             plan.timestamp, plan.steps, shot and shot.side, book and book.last_order_time_ms,
+            _made_ms(plan.timestamp, times.published_ms),
             filters, _CONTEXT(context), policy)
+
+
+def _made_ms(stamp: str, published_ms: int) -> int | None:
+    """From when on the rules count the plan's age: `timestamp_of`, quickly for nearly all, else when it was published.
+
+    Nearly all: ten digits, with a fraction or without. None for a timestamp that is none, or none of a calendar's.
+    """
+    whole, _, fraction = stamp.partition(".")
+    digits = whole + fraction
+    if len(whole) == 10 and len(digits) < MAX_DIGITS and digits.isdecimal() and digits.isascii():
+        return int(f"{digits:0<13.13}")
+    if not stamp:
+        return published_ms
+    found, _ = timestamp_of(stamp)
+    return found if found is not None and abs(found) <= LATEST_MS else None
 
 
 @lru_cache(maxsize=4_096)

@@ -35,9 +35,9 @@ _AMOUNTS: Final = {"exchange_amt": "amt", "ledger_amt": "book", "step": "step", 
 
 CONDITIONS: Final = (
     ("symbol_in_scope", "NOT in_scope", R.SYMBOL_NOT_ALLOWED),
-    ("plan_fresh", "plan_age_ms < -skew_ms", R.CLOCK_SKEW),
-    ("plan_fresh", "answered OR plan_age_ms > plan_max_age_ms", R.PLAN_EXPIRED),
-    ("plan_after_last_order", "decided_ms - plan_age_ms - order_ms + skew_ms <= 0", R.PLAN_SUPERSEDED),
+    ("plan_fresh", "decided_ms - plan_ms < -skew_ms", R.CLOCK_SKEW),
+    ("plan_fresh", "answered OR decided_ms - plan_ms > plan_max_age_ms", R.PLAN_EXPIRED),
+    ("plan_after_last_order", "plan_ms - order_ms + skew_ms <= 0", R.PLAN_SUPERSEDED),
     ("action_closes", "quarters IS NULL", R.UNSUPPORTED_ACTION),
     ("action_matches_steps", "NOT steps_readable OR step_fraction * 4 <> quarters", R.ACTION_STEP_MISMATCH),
     ("side_closes", "amt <> 0 AND plan_side IN ('BUY', 'SELL') AND (plan_side = 'SELL') <> (amt > 0)",
@@ -133,29 +133,26 @@ def _bounded(name: str) -> str:
     return f"CASE WHEN abs({name}) < {_LARGEST} THEN {name} END"
 
 
+_ORDER_AGE_MS: Final = """
+    coalesce(last_order_age_ms, CASE WHEN last_order_ms <> 0 THEN epoch_ms(decided_at) - last_order_ms END)"""
 _READ: Final = f"""
     SELECT epoch_ms("at") AS at_ms, seq, id, plan_id, symbol, outcome, reason, decision_id, nonce, policy_hash,
         mark_price, in_scope, halted, held, venue_ok, store_restarted, configured, filters_read, hedge, tampered, gap,
         unsettled_orders, unbooked_results, answered, phase, released_ms, symbol_status, snapshot_side, snapshot_age_ms,
-        plan_side, {", ".join(Policy.__struct_fields__)}, steps_readable, step_fraction,
+        plan_side, {", ".join(Policy.__struct_fields__)}, steps_readable, step_fraction, order_age_ms,
         {", ".join(f"{_bounded(name)} AS {called}" for name, called in _AMOUNTS.items())},
         epoch_ms(snapshot_at) AS snapshot_ms, epoch_ms(decided_at) AS decided_ms,
+        epoch_ms(plan_at) AS plan_ms,
         CASE action {_QUARTERS} END AS quarters,
         CASE WHEN plan_close_qty = '' THEN 0 ELSE TRY_CAST(plan_close_qty AS DECIMAL(38,18)) END AS bound,
-        epoch_ms(decided_at) - CASE WHEN plan_timestamp = '' THEN epoch_ms(published_at)
-            ELSE CAST(TRY_CAST(left(plan_timestamp, 14) AS DECIMAL(13,3)) * 1000 AS BIGINT) END AS plan_age_ms,
-        coalesce(last_order_age_ms, CASE WHEN last_order_ms <> 0 THEN epoch_ms(decided_at) - last_order_ms END)
-            AS order_age_ms,
         CASE WHEN last_order_ms > 0 AND last_order_ms <= epoch_ms(decided_at) THEN last_order_ms
-             ELSE epoch_ms(decided_at) - coalesce(last_order_age_ms, CASE WHEN last_order_ms <> 0
-                                                  THEN epoch_ms(decided_at) - last_order_ms END) END AS order_ms,
-        problem IS NULL AND in_scope IS NOT NULL
+             ELSE epoch_ms(decided_at) - order_age_ms END AS order_ms,
+        problem IS NULL AND in_scope IS NOT NULL AND plan_at IS NOT NULL
             AND CASE WHEN plan_close_qty IN ('', '0', '0.0') THEN true  -- nearly all: an expression costs its time
                      ELSE regexp_full_match(plan_close_qty, '[0-9]{{{{1,12}}}}([.][0-9]{{{{1,18}}}})?') END
-            AND regexp_full_match(plan_timestamp, '([0-9]{{{{10}}}}([.][0-9]{{{{1,18}}}})?)?')  -- from 2001 to 2286
             AND {" AND ".join(f"({name} IS NULL OR abs({name}) < {_LARGEST})" for name in _AMOUNTS)}
             AND (symbol_status IS NULL OR (step > 0 AND min_qty >= 0 AND max_qty IS NOT NULL))
             AND phase IN ({", ".join(f"'{phase}'" for phase in Phase)})
             AND steps_readable IS NOT NULL AND plan_max_age_ms IS NOT NULL AND skew_ms IS NOT NULL AS plain
-    FROM {{source}}
+    FROM (SELECT *, {_ORDER_AGE_MS} AS order_age_ms FROM {{source}})
     LEFT JOIN steps_said USING (plan_steps)"""  # noqa: S608 - names and constants of ours

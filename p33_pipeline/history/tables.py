@@ -78,13 +78,14 @@ DECISIONS: Final = Table("decisions", (
     # Since version 2: everything else that the rules look at, so that all verdicts of a day can be taken again at once.
     *_named(TEXT, "plan_side", "plan_close_qty", "plan_timestamp", "plan_steps", "snapshot_side"),
     ("last_order_ms", WHOLE),
+    ("plan_at", TIME),  # since version 3: from when on the plan's age counts; null where its timestamp is none
     ("symbol_status", TEXT), *_named(AMOUNT, "step", "min_qty", "max_qty"),
     *_named(FLAG, "in_scope", "halted", "held", "venue_ok", "store_restarted", "configured", "filters_read", "hedge",
             "tampered", "gap"),
     ("unsettled_orders", WHOLE), *_named(FLAG, "unbooked_results", "answered"), ("phase", TEXT),
     *_named(WHOLE, "released_ms", "stale_threshold_ms", "cooldown_ms"), ("qty_tolerance_pct", AMOUNT),
     *_named(WHOLE, "permit_ttl_ms", "plan_max_age_ms", "poll_ms", "skew_ms"),
-), version=2)
+), version=3)
 TAKEN: Final = Table("taken", (
     *_named(TEXT, "plan_id", "symbol", "nonce", "by", "gate"), ("taken_at", TIME), ("safe_close_qty", AMOUNT)))
 SNAPSHOTS: Final = Table("snapshots", (

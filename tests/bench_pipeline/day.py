@@ -114,7 +114,7 @@ class Crowd:
                           nonce=named["nonce"], plan_id=named["plan_id"], stream_id=named["stream_id"],
                           published_at=times["entry_ms"], read_at=times["read_ms"], decided_at=at_ms, issued_at=at_ms,
                           expires_at=times["expires_ms"], snapshot_at=times["snapshot_ms"],
-                          plan_timestamp=named["stamp"], last_order_ms=times["order_ms"])
+                          plan_timestamp=named["stamp"], plan_at=times["stamp"], last_order_ms=times["order_ms"])
 
     def _raw(self, which: np.ndarray, named: dict[str, pa.Array], first: int) -> pa.Array:
         """`AT_ONCE` records put together: few enough to stay near the processor."""

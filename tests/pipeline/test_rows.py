@@ -9,11 +9,17 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p33_pipeline.archive.rows import table_of
 from p33_pipeline.generator.deeds import DEEDS
 from p33_pipeline.generator.story import tell
 from p33_pipeline.history import TABLES
+from p33_sidecar.core.model import LATEST_MS
+from p33_sidecar.core.plan import timestamp_of
+from tests.core.made import facts
+from tests.core.test_record import written
 
 from .conftest import MIDNIGHT_MS
 
@@ -100,6 +106,25 @@ def test_what_is_wrong_with_a_verdict_is_said_with_its_place(streams, part, memb
     body[part][member] = []
     rows = table_of(TABLES["decisions"], [(entry_id, {"json": msgspec.json.encode(body).decode()})])
     assert f"$.{part}.{member}" in rows["problem"][0].as_py() and rows["policy_hash"].null_count == 1
+
+
+STAMPS = st.one_of(
+    st.from_regex(r"[0-9]{9,11}([.][0-9]{0,60})?", fullmatch=True), st.text(max_size=20),
+    st.from_regex(r"[+-]?[0-9.]{0,14}([eE][0-9]{1,2})?", fullmatch=True),
+    st.sampled_from(["", "x", "1769301008", "\u0663769301008", "-5", "253402300799.999", "253402300800"]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(STAMPS, min_size=20, max_size=20))
+def test_a_plan_was_made_when_the_rules_say_so(stamps):
+    """By its timestamp, however that is written; without one when it was published; never, by one that is none."""
+    raws = [written(facts(plan={"timestamp": stamp}))[0].decode() for stamp in stamps]
+    rows = table_of(TABLES["decisions"], [(f"1-{n}", {"json": raw}) for n, raw in enumerate(raws)])
+    assert rows["problem"].null_count == len(stamps)
+    published = pc.cast(rows["published_at"], pa.int64()).to_pylist()
+    by_rules = [timestamp_of(stamp)[0] if stamp else at for stamp, at in zip(stamps, published, strict=True)]
+    assert (pc.cast(rows["plan_at"], pa.int64()).to_pylist()
+            == [ms if ms is not None and abs(ms) <= LATEST_MS else None for ms in by_rules])
 
 
 def test_bytes_that_were_no_text_are_spelled_out():
