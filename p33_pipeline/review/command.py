@@ -22,6 +22,7 @@ from p33_pipeline.outermost import outermost
 from p33_pipeline.ranges import add_range, iso, range_of
 from p33_pipeline.render.page import counted, money, span
 from p33_pipeline.review.choose import LEVEL
+from p33_pipeline.review.heap import keep_memory
 from p33_pipeline.review.output import as_json, write_page
 from p33_pipeline.review.review import Parameters, Review, review
 from p33_sidecar.core.model import Policy
@@ -56,6 +57,7 @@ def review_range(history: History, *, from_ms: int, to_ms: int, fallback: Policy
                  parameters: Parameters | None = None) -> Review:
     """The review of a range of the archive. Raises HistoryUnreadable, HistoryUnavailable, ValueError."""
     wide = {"from_ms": max(from_ms - MARGIN_MS, 0), "to_ms": to_ms + MARGIN_MS}
+    keep_memory()
     # A verdict's entry follows the moment it was decided by as long as issuing took.
     with reading(history):
         tables = {name: opened(history, TABLES[name], **wide) for name in ("decisions", "snapshots", "trades")}

@@ -5,12 +5,10 @@ Only what the interpreter and the C library offer as settings; without them ever
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import logging
 import sys
 
-log = logging.getLogger("p33.footprint")
+from p33_sidecar.libc import tell
 
 M_ARENA_MAX = -8
 """mallopt(3), glibc's malloc.h."""
@@ -24,19 +22,11 @@ def prepare() -> None:
     """Before any thread is there. Four loops with a heap each would keep megabytes of their own."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GARBAGE_AFTER)
-    _libc("mallopt", M_ARENA_MAX, 1)
+    tell("mallopt", M_ARENA_MAX, 1)
 
 
 def settle() -> None:
     """Once everything was read and compared: give back what only the start needed, and never look through the rest."""
     gc.collect()
     gc.freeze()
-    _libc("malloc_trim", 0)
-
-
-def _libc(function: str, *args: int) -> None:
-    """A function of glibc, where the C library is that."""
-    try:
-        getattr(ctypes.CDLL(None), function)(*args)
-    except (AttributeError, OSError):
-        log.debug("footprint.default", extra={"fields": {"without": function}})
+    tell("malloc_trim", 0)
