@@ -6,6 +6,8 @@ compared and put together as integers, and arithmetic is done on the distinct on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,23 +52,34 @@ def combined(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for column in columns:
         width = int(column.max(initial=-1)) + 2
         if size * width >= 2**62:
-            key = _places(key, size)
+            (key,), _ = _places([key], size)
             size = int(key.max(initial=-1)) + 1
         key = key * width + (column + 1)
         size *= width
-    place = _places(key, size)
-    first = np.empty(int(place.max(initial=-1)) + 1, np.int64)
+    (place,), found = _places([key], size)
+    first = np.empty(len(found), np.int64)
     first[place] = np.arange(len(place))
     return place, first
 
 
-def _places(keys: np.ndarray, size: int) -> np.ndarray:
-    """Each key's place among the distinct ones; keys are below `size`."""
-    if size > 4 * len(keys) + 1_000_000:
-        return pa.array(keys).dictionary_encode().indices.to_numpy()
+def paired(one: np.ndarray, others: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """For each of the others each row's place among all distinct pairs with `one`, and the codes of these pairs."""
+    width = max(int(other.max(initial=-1)) for other in others) + 2
+    keys = [(one + np.int64(1)) * width + (other + 1) for other in others]
+    places, pairs = _places(keys, (int(one.max(initial=-1)) + 2) * width)
+    return places, pairs // width - 1, pairs % width - 1
+
+
+def _places(keys: Sequence[np.ndarray], size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Each key's place among the distinct ones of all, and these; keys are below `size`."""
+    lengths = [len(key) for key in keys]
+    if size > 4 * sum(lengths) + 1_000_000:
+        told = pa.array(np.concatenate(keys)).dictionary_encode()
+        return np.split(told.indices.to_numpy(), np.cumsum(lengths)[:-1]), told.dictionary.to_numpy()
     present = np.zeros(size, bool)
-    present[keys] = True
-    places = np.empty(size, np.int32)
+    for key in keys:
+        present[key] = True
     found = np.flatnonzero(present)
+    places = np.empty(size, np.int32)
     places[found] = np.arange(len(found))
-    return places[keys]
+    return [places[key] for key in keys], found

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from p33_pipeline.review.coded import combined, gathered
+from p33_pipeline.review.coded import combined, gathered, paired
 from p33_pipeline.review.replies import Look
 from p33_pipeline.review.rules import cents, judged_facts
 from p33_pipeline.review.verdicts import Verdicts
@@ -45,14 +45,13 @@ class Judged(msgspec.Struct, frozen=True):
 def judge(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, looks: Sequence[Look], *, stale_ms: Sequence[int],
           cooldown_ms: Sequence[int], tolerance_pct: Sequence[Decimal], material_pct: Decimal) -> list[Judged]:
     """Every verdict at every look; axes ascend."""
-    terms, amt = np.tile(verdicts.terms, len(looks)), np.concatenate([look.amt for look in looks])
-    fact, first = combined(terms, amt)
-    facts = verdicts.all_terms.take(pa.array(terms[first])).append_column("amt", gathered(verdicts.amounts, amt[first]))
+    fact, terms, amt = paired(verdicts.terms, [look.amt for look in looks])
+    facts = verdicts.all_terms.take(pa.array(terms)).append_column("amt", gathered(verdicts.amounts, amt))
     found = judged_facts(db, facts, tolerance_pct=tolerance_pct, material_pct=material_pct)
     cooldown_denies = len(cooldown_ms) - _passed(tuple(cooldown_ms), verdicts.order_age_ms, side="right")
     return [Judged(_timely(verdicts, look), _passed(tuple(stale_ms), look.age_ms, side="left"), cooldown_denies,
                    here, found)
-            for look, here in zip(looks, np.split(fact, len(looks)), strict=True)]
+            for look, here in zip(looks, fact, strict=True)]
 
 
 def _passed(axis: tuple[int, ...], ms: np.ndarray, *, side: Literal["left", "right"]) -> np.ndarray:
