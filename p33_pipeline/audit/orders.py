@@ -1,7 +1,8 @@
 """Results against permits, and results against trades: what was executed, by which right, and whether it happened.
 
 Orders that open or increase a position are nobody's business here: the gate stands before closes. A result on a plan
-that the gate denied is one all the same. The first rule that holds names the deed.
+that the gate denied is one all the same. A permit is for one plan and one symbol. The first rule that holds names the
+deed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from decimal import Decimal
 import msgspec
 
 from p33_pipeline.audit.causes import OURS
+from p33_pipeline.audit.fills import Deed, Fill, Trade, fills_of, traded
 from p33_pipeline.audit.findings import FlowFinding
 from p33_pipeline.audit.names import plans_by_client_id
 from p33_pipeline.audit.scope import Scope, rows
@@ -28,6 +30,7 @@ class Allowed(msgspec.Struct, frozen=True):
     """An ALLOW and whether it was taken."""
 
     plan_id: str
+    symbol: str
     nonce: str
     qty: Decimal
     issued_ms: int
@@ -35,36 +38,18 @@ class Allowed(msgspec.Struct, frozen=True):
     taken: bool
 
 
-class Fill(msgspec.Struct, frozen=True):
-    """What one result entry says of one order, and what the exchange's trades say of it."""
-
-    result_id: str
-    at_ms: int
-    plan_id: str
-    symbol: str
-    key: str
-    order_id: str
-    qty: Decimal
-    settled: bool
-    new: bool
-    """The first entry that names the order."""
-    entry: int
-    """The how-manieth entry with an order of its own this is, of the plan; 0 for the first."""
-    closes: bool
-    traded_qty: Decimal
-    last_trade_ms: int
-
-
 def order_findings(scope: Scope) -> list[FlowFinding]:
     """Findings on executed results and on trades of our orders."""
-    trades = _traded(scope)
-    fills = list(_fills(scope, trades))
+    trades = traded(scope)
+    fills = list(fills_of(scope, trades))
     allowed, denied = _allowed(scope), _denied(scope)
     found = [finding for fill in fills if fill.new or fill.settled
-             if (finding := _judge(scope, fill, allowed.get(fill.plan_id, []), denied.get(fill.plan_id)))]
+             if (finding := _judge(scope, fill, allowed.get((fill.plan_id, fill.symbol), []),
+                                   denied.get((fill.plan_id, fill.symbol))))]
     once: dict[tuple, FlowFinding] = {}
     for finding in found:
-        once.setdefault((finding.finding, finding.symbol, finding.plan_id, finding.order_id), finding)
+        order_id = None if finding.finding == "over_execution" else finding.order_id  # one permit's, of all its orders
+        once.setdefault((finding.finding, finding.symbol, finding.plan_id, order_id), finding)
     return [*once.values(), *_trades_without_result(scope, trades, fills)]
 
 
@@ -83,9 +68,8 @@ def _judge(scope: Scope, fill: Fill, permits: list[Allowed], denied: str | None)
         return _finding("bypass", fill, "executed on a permit that nobody took")
     if fill.entry > 0:
         return _finding("permit_reuse", fill, f"result {fill.entry + 1} on one permit") if fill.new else None
-    executed = max(fill.qty, fill.traded_qty)
-    if executed > permit.qty:
-        return _finding("over_execution", fill, f"{text(executed)} executed, {text(permit.qty)} permitted")
+    if fill.executed > permit.qty:
+        return _finding("over_execution", fill, f"{text(fill.executed)} executed, {text(permit.qty)} permitted")
     late_ms = fill.last_trade_ms - permit.expires_ms
     if late_ms > scope.policy.skew_ms:
         return _finding("late_execution", fill, f"executed {late_ms} ms after the permit's end")
@@ -106,79 +90,30 @@ def _finding(name: str, fill: Fill, detail: str) -> FlowFinding:
 # -- what there is --------------------------------------------------------------------------------------------------
 
 
-def _allowed(scope: Scope) -> dict[str, list[Allowed]]:
+def _allowed(scope: Scope) -> dict[Deed, list[Allowed]]:
     found = rows(scope, """
-        SELECT d.plan_id, d.nonce, coalesce(max(t.safe_close_qty), any_value(d.safe_close_qty)) AS qty,
+        SELECT d.plan_id, d.symbol, d.nonce, coalesce(max(t.safe_close_qty), any_value(d.safe_close_qty)) AS qty,
           epoch_ms(d.issued_at) AS issued_ms, epoch_ms(d.expires_at) AS expires_ms,
           bool_or(coalesce(t.nonce IS NOT NULL AND t.gate = 'both', false)) AS taken
         FROM decisions d LEFT JOIN taken t ON t.nonce = d.nonce AND t.plan_id = d.plan_id
         WHERE d.outcome = 'ALLOW' AND d.problem IS NULL
           AND d.plan_id IN (SELECT plan_id FROM results WHERE len(orders) > 0)
         GROUP BY ALL ORDER BY issued_ms""")
-    by_plan: dict[str, list[Allowed]] = defaultdict(list)
+    by_deed: dict[Deed, list[Allowed]] = defaultdict(list)
     for row in found:
-        by_plan[row["plan_id"]].append(Allowed(**row))
-    return by_plan
+        by_deed[row["plan_id"], row["symbol"]].append(Allowed(**row))
+    return by_deed
 
 
-def _denied(scope: Scope) -> dict[str, str]:
+def _denied(scope: Scope) -> dict[Deed, str]:
     """The last reason each executed plan was denied for."""
-    found = rows(scope, "SELECT plan_id, arg_max(reason, decided_at) AS reason FROM decisions WHERE outcome = 'DENY' "
-                        "AND plan_id IN (SELECT plan_id FROM results WHERE len(orders) > 0) GROUP BY plan_id")
-    return {row["plan_id"]: row["reason"] for row in found}
+    found = rows(scope, "SELECT plan_id, symbol, arg_max(reason, decided_at) AS reason FROM decisions "
+                        "WHERE outcome = 'DENY' AND plan_id IN (SELECT plan_id FROM results WHERE len(orders) > 0) "
+                        "GROUP BY plan_id, symbol")
+    return {(row["plan_id"], row["symbol"]): row["reason"] for row in found}
 
 
-class _Trade(msgspec.Struct):
-    symbol: str
-    order_id: str
-    client_order_id: str | None
-    qty: Decimal
-    first_ms: int
-    last_ms: int
-
-
-def _traded(scope: Scope) -> dict[tuple[str, str], _Trade]:
-    """The exchange's trades, an order each."""
-    found = rows(scope, "SELECT symbol, order_id, any_value(client_order_id) AS client_order_id, sum(qty) AS qty, "
-                        "epoch_ms(min(traded_at)) AS first_ms, epoch_ms(max(traded_at)) AS last_ms "
-                        "FROM trades WHERE qty IS NOT NULL GROUP BY symbol, order_id")
-    return {(row["symbol"], row["order_id"]): _Trade(**row) for row in found}
-
-
-def _fills(scope: Scope, trades: dict[tuple[str, str], _Trade]) -> Iterator[Fill]:
-    """Executed orders as the results tell them, in the order of the stream, from the first poll on."""
-    by_client = {(t.symbol, t.client_order_id): t for t in trades.values() if t.client_order_id}
-    journal = {(row["result_id"], row["order_id"]): row for row in rows(
-        scope, "SELECT result_id, order_id, cause, delta, amt_before FROM ledger WHERE result_id <> ''")}
-    seen: dict[tuple[str, str], int] = {}
-    entries: dict[str, list[str]] = defaultdict(list)
-    for row in rows(scope, "SELECT id, plan_id, symbol, orders, epoch_ms(\"at\") AS at_ms FROM results "
-                           "WHERE len(orders) > 0 AND NOT would_execute AND problem IS NULL ORDER BY \"at\", seq"):
-        plan_id, symbol = row["plan_id"], row["symbol"]
-        if row["at_ms"] < scope.begin_ms:
-            continue
-        for order in row["orders"]:
-            name = (symbol, order["order_id"] or order["key"])
-            new = name not in seen
-            if new and row["id"] not in entries[plan_id]:
-                entries[plan_id].append(row["id"])
-            entry = seen.setdefault(name, entries[plan_id].index(row["id"]) if new else 0)
-            booked = journal.get((row["id"], order["order_id"])) or {}
-            trade = trades.get(name) or by_client.get((symbol, client_order_id(plan_id)))
-            yield Fill(row["id"], row["at_ms"], plan_id, symbol, order["key"], order["order_id"], order["executed_qty"],
-                       order["settled"], new, entry, _closes(order, booked), trade.qty if trade else ZERO,
-                       trade.last_ms if trade else 0)
-
-
-def _closes(order: dict, booked: dict) -> bool:
-    """Reduce-only by its own word, or booked against the position."""
-    if order["reduce_only"] or not booked.get("amt_before"):
-        return order["reduce_only"]
-    before, delta = booked["amt_before"], booked["delta"] or ZERO
-    return before < 0 < delta or delta < 0 < before
-
-
-def _trades_without_result(scope: Scope, trades: dict[tuple[str, str], _Trade], fills: list[Fill]) -> Iterator[
+def _trades_without_result(scope: Scope, trades: dict[tuple[str, str], Trade], fills: list[Fill]) -> Iterator[
         FlowFinding]:
     """Trades of an order that carries our name and that no result tells of."""
     told = {(fill.symbol, fill.order_id) for fill in fills}

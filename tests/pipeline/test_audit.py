@@ -82,6 +82,51 @@ def over_execution(hour: Hour) -> None:
         result_id=f"{ORDER_MS + 500}-0"))
 
 
+def _orders_told_at_once(hour: Hour, *, ids: tuple[str, str], first: str, second: str) -> None:
+    """Two orders in one result; where it tells no ids, the exchange has one order of the plan's client id."""
+    told_ms, sizes = ORDER_MS + 500, (first, second)
+    steps = [{"step": f"CLOSE_{number}", "status": "FILLED", "order_id": order_id, "side": "SELL", "executed_qty": qty,
+              "reduce_only": True} for number, (order_id, qty) in enumerate(zip(ids, sizes, strict=True))]
+    hour.entries["results"][0][1]["steps_results"] = json.dumps(steps)
+    hour.sold[:] = [(ORDER_MS, f"-{qty}") for qty in sizes]
+    hour.trades[:] = [hour.trade(number, ORDER_MS, "SELL", qty, order_id or "8389765", f"p33-{hour.plan_id}")
+                      for number, (order_id, qty) in enumerate(zip(ids, sizes, strict=True), 1)]
+    left = Decimal("0.038")
+    del hour.entries["ledger"][1:]
+    for rev, (order_id, qty) in enumerate(zip(ids, sizes, strict=True), 2):
+        left -= Decimal(qty)
+        hour.entries["ledger"].append((f"{told_ms + 10}-{rev}", hour.booking(
+            "fill", told_ms + 10, f"-{qty}", str(left), rev=rev, plan_id=hour.plan_id, order_id=order_id,
+            result_id=f"{told_ms}-0")))
+
+
+def two_orders_on_one_permit(hour: Hour) -> None:
+    _orders_told_at_once(hour, ids=("8389765", "8389766"), first="0.014", second="0.024")
+
+
+def two_orders_within_one_permit(hour: Hour) -> None:
+    _orders_told_at_once(hour, ids=("8389765", "8389766"), first="0.014", second="0.014")
+
+
+def two_steps_without_ids(hour: Hour) -> None:
+    _orders_told_at_once(hour, ids=("", ""), first="0.014", second="0.014")
+
+
+def another_symbol_on_the_permit(hour: Hour) -> None:
+    hour.entries["results"][0][1]["symbol"] = "ETHUSDT"
+    del hour.entries["ledger"][1]
+    hour.sold.clear()
+    hour.trades.clear()
+
+
+def told_without_its_id_first(hour: Hour) -> None:
+    told = dict(hour.entries["results"][0][1])
+    told["steps_results"] = told["steps_results"].replace('"order_id": "8389765", ', "")
+    hour.entries["results"].insert(0, (f"{ORDER_MS + 400}-0", told))
+    hour.entries["ledger"][1] = (f"{ORDER_MS + 410}-0", hour.booking(
+        "fill", ORDER_MS + 410, "-0.028", "0.010", rev=2, plan_id=hour.plan_id, result_id=f"{ORDER_MS + 400}-0"))
+
+
 def permit_reuse(hour: Hour) -> None:
     later = NOW_MS + 201_500
     hour.sold.append((later, "-0.004"))
@@ -159,6 +204,8 @@ PLANTED = [
     (missing_ledger, {"missing_ledger"}), (ghost_ledger, {"ghost_ledger"}), (stale_or_quantity, {"quantity"}),
     (unbooked_fill, {"unbooked_fill"}), (result_without_trade, {"result_without_trade", "quantity"}),
     (bypass, {"bypass"}), (bypass_without_any_verdict, {"bypass"}), (over_execution, {"over_execution"}),
+    (two_orders_on_one_permit, {"over_execution"}), (two_orders_within_one_permit, set()),
+    (two_steps_without_ids, set()), (another_symbol_on_the_permit, {"bypass"}), (told_without_its_id_first, set()),
     (permit_reuse, {"permit_reuse"}), (late_execution, {"late_execution"}),
     (plan_without_verdict, {"plan_without_verdict"}), (verdict_without_plan, {"verdict_without_plan"}),
     (irreproducible_verdict, {"irreproducible_verdict"}), (trade_without_result, {"trade_without_result"}),
