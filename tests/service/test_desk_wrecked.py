@@ -84,6 +84,61 @@ def test_i07_nonsense_in_a_key_is_answered_by_name(two: World, wreck: Callable[[
     assert two.ask(plan_id="p1") == verdict
 
 
+@pytest.fixture
+def bounded(two: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Its desk gives up where it would turn for ever."""
+    issue, rounds = two.desk.store.issue, []
+
+    def counted(issues: list) -> list:
+        rounds.append(len(issues))
+        assert len(rounds) < 50, "the desk turns for ever"
+        return issue(issues)
+
+    monkeypatch.setattr(two.desk.store, "issue", counted)
+    return two
+
+
+@pytest.mark.parametrize(("wreck", "verdict", "next_symbol"), [
+    (lambda r: r.set(keys.open_permit("BTCUSDT"), b"p0 \xff"), "permit_outstanding", "ALLOW 2.5"),
+    (lambda r: r.hset(keys.ISSUED, "BTCUSDT", b"\xc3"), "permit_outstanding", "ALLOW 2.5"),
+    (lambda r: r.hset(keys.snapshot("BTCUSDT"), "position_amt", b"\xed\xa0\x80"), "no_exchange_snapshot", "ALLOW 2.5"),
+    (lambda r: r.hset(keys.book("BTCUSDT"), "amt", b"0.038\xc3\xa9\xe2\x82"), "ledger_tampered", "ALLOW 2.5"),
+    (lambda r: r.set(keys.plan("p1"), b"\xe0\x80\xaf"), "evaluation_error", "ALLOW 2.5"),
+    (lambda r: r.set(keys.GAP, b"\xf5"), "ledger_gap", "ledger_gap"),
+    (lambda r: r.set(keys.VENUE, b"\xc0\xaf"), "venue_mismatch", "venue_mismatch"),
+    (lambda r: r.set(keys.RUN_ID, b"\xf4\x90\x80\x80"), "store_restarted", "store_restarted"),
+], ids=["open", "issued", "snapshot", "book", "mark", "gap", "venue", "run-id"])
+def test_i07_bytes_that_are_no_text_are_answered_by_name(bounded: World, wreck: Callable[[redis.Redis], object],
+                                                         verdict: str, next_symbol: str) -> None:
+    """What would come back as other bytes than are there is a value like any other; the next symbol is not held up."""
+    wreck(bounded.redis)
+    bad, good = bounded.publish(plan_id="p1"), bounded.publish("CLOSE_FULL", symbol="ETHUSDT")
+    bounded.decide()
+    assert (bounded.verdict(bad), bounded.verdict(good)) == (verdict, next_symbol)
+
+
+def test_i07_token_of_raw_bytes_is_a_taking_like_any_other(bounded: World) -> None:
+    """An Apply Layer of one's own that draws its token as bytes: the symbol is taken, the plan is settled."""
+    assert bounded.ask(plan_id="p1") == "ALLOW 0.028"
+    permit = bounded.redis.get(keys.permit("p1"))
+    mark = bounded.permit("p1")["nonce"].encode() + b" \x80\xff \xfe"
+    bounded.redis.set(keys.taken("p1"), mark, px=keys.TAKEN_TTL_MS)
+    assert bounded.ask() == "permit_outstanding"
+    bounded.ask(plan_id="p1")
+    assert bounded.redis.get(keys.permit("p1")) == permit and ("republished",) in bounded.hooks.seen
+    assert bounded.redis.xpending(PLANS, "p33")["pending"] == 0
+
+
+@pytest.mark.parametrize("order_id", ["ордер-1", "訂單\U0001f4c8", "é"])
+def test_text_that_is_not_ascii_stays_as_it_is(bounded: World, order_id: str) -> None:
+    """A producer's order id in the book: the verdict rests on it, and finds it again."""
+    bounded.result("p0", order_id=order_id)
+    bounded.book()
+    bounded.exchange.amounts["BTCUSDT"] = "0.01"
+    assert bounded.ask_settled("CLOSE_FULL") == "ALLOW 0.01"
+    assert bounded.records(keys.DECISIONS)[-1]["ledger"]["last_order_id"] == order_id
+
+
 def test_wrecked_cursor_stops_bookings_and_no_verdict_that_knows_of_none(two: World) -> None:
     """The desk knows what is booked; a result that cannot be booked now keeps its own symbol waiting."""
     _list(two.redis, keys.CURSOR)

@@ -78,6 +78,24 @@ local function unbooked(stream, symbol, plan_id, after)
   return #entries == 50 and '1' or '0'
 end
 
+-- Bytes that are no UTF-8 (a taker's raw token, somebody's value) reach the reader as other bytes, and what he expects
+-- would never be found again: each such value is given out with `?` for what is not ASCII.
+local UTF8 = {
+  '[\194-\223][\128-\191]', '\224[\160-\191][\128-\191]', '[\225-\236\238\239][\128-\191][\128-\191]',
+  '\237[\128-\159][\128-\191]', '\240[\144-\191][\128-\191][\128-\191]',
+  '[\241-\243][\128-\191][\128-\191][\128-\191]', '\244[\128-\143][\128-\191][\128-\191]',
+}
+
+local function legible(values)
+  if not string.find(table.concat(values), '[\128-\255]') then return values end
+  for i, value in ipairs(values) do
+    local rest = value
+    for _, one in ipairs(UTF8) do rest = string.gsub(rest, one, ' ') end
+    if string.find(rest, '[\128-\255]') then values[i] = string.gsub(value, '[\128-\255]', '?') end
+  end
+  return values
+end
+
 local function taken_of(issued, believed)
   local plan_id = string.match(issued, '^(%S+) ')
   if not plan_id then return '' end
@@ -91,13 +109,13 @@ local function state(symbol, plan_id, after)
   local texts, halted, held = texts_and_switches()
   local book, view = book_and_view()
   local issued = text(redis.pcall('HGET', 'quantum:p33:issued', symbol))
-  return {
+  return legible({
     texts[1], texts[2], halted, held, texts[3],
     joined(redis.pcall('HMGET', KEYS[1], 'position_amt', 'side', 'entry_price', 'mark_price', 'leverage',
                        'unrealized_pnl', 'ts_ms', 'source')),
     book, view, issued, texts[4], taken_of(issued, texts[7]), texts[6], texts[5],
     unbooked(KEYS[9], symbol, plan_id, after),
-  }
+  })
 end
 
 local function ms_of(time) return time[1] * 1000 + math.floor(time[2] / 1000) end
