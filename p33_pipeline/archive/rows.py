@@ -23,6 +23,8 @@ from p33_sidecar.core.quantity import parse
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, ArithmeticError, RecursionError)
 UNFIT = (pa.ArrowException, ValueError, OverflowError)
+LARGEST = (1 << 63) - 1
+"""What a column of whole numbers holds; half of an id may be twice as large."""
 
 
 def table_of(table: Table, entries: list[tuple[str, Fields]]) -> pa.Table:
@@ -60,10 +62,11 @@ def _empty(table: Table) -> Row:
 
 
 def _ids(entries: list[tuple[str, Fields]]) -> list[pa.Array]:
-    """The ids as texts, as times, as numbers."""
+    """The ids as texts, as times, as numbers; halves that are no time or too large stand as the largest there is."""
     ids = pa.array([entry_id for entry_id, _ in entries], TEXT)
     halves = pc.split_pattern(ids, "-")
-    ms, seq = (pc.list_element(halves, half).cast(WHOLE) for half in (0, 1))
+    ms, seq = (pc.min_element_wise(pc.list_element(halves, half).cast(pa.uint64()), pa.scalar(most, pa.uint64()))
+               .cast(WHOLE) for half, most in enumerate((LATEST_MS, LARGEST)))
     return [ids, ms.view(TIME), seq]
 
 

@@ -85,9 +85,11 @@ class StreamArchiver:
     def run(self, source: Source) -> Archived:
         """One pass. Raises SourceUnavailable, HistoryUnreadable, HistoryUnavailable; nothing is lost by any of them."""
         with self.history.place.alone(source.table.name):
-            mark = self.history.mark(source.table)
             with _redis_errors(source.stream):
                 end = self._end(source.stream)
+            # A stream begun anew may have gone back (a clock or an id that was wrong before): where it now stands
+            # counts, or all it gets would be taken for archived, and trimmed.
+            mark = self.history.mark(source.table, until=end.last if end and end.last > BEGIN else None)
             if end is None:
                 return Archived(source.table.name, 0, 0, 0, id_text(mark.last))
             before, first_id = mark, ""

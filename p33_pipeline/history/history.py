@@ -75,10 +75,10 @@ class History:
                                         "move it away and run again")
         return [part for _, part in found if part is not None]
 
-    def mark(self, table: Table) -> Mark:
-        """How far the table is archived; a mark at the beginning where there is nothing."""
+    def mark(self, table: Table, *, until: Id | None = None) -> Mark:
+        """How far the table is archived, by files that end at or before `until`; at the beginning where none does."""
         for day in reversed(self.days(table)):
-            parts = self.parts(table, day)
+            parts = [part for part in self.parts(table, day) if until is None or part.last <= until]
             if parts:
                 newest = max(parts, key=lambda part: (part.last, part.first))
                 return Mark(newest.last, int(self._footer(table, newest).get(COUNT_KEY, b"0")))
@@ -257,7 +257,8 @@ def _within(rows: pa.Table, from_ms: int, to_ms: int | None) -> pa.Table:
 def _behind(rows: pa.Table, after: Id) -> pa.ChunkedArray:
     """Rows whose id comes later, judged by the id itself (`at` may be another time, as in trades)."""
     text = id_text(after)
-    ms = pc.cast(pc.list_element(pc.split_pattern(rows["id"], "-"), 0), pa.int64())
-    later = pc.greater(ms, after[0])
-    same = pc.and_(pc.equal(ms, after[0]), pc.greater(rows["seq"], after[1]))
+    ms = pc.cast(pc.list_element(pc.split_pattern(rows["id"], "-"), 0), pa.uint64())
+    behind = pa.scalar(after[0], pa.uint64())
+    later = pc.greater(ms, behind)
+    same = pc.and_(pc.equal(ms, behind), pc.greater(rows["seq"], after[1]))
     return pc.and_(pc.not_equal(rows["id"], text), pc.or_(later, same))

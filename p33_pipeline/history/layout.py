@@ -14,6 +14,8 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
+from p33_sidecar.core.model import LATEST_MS
+
 PREFIX = "part-"
 _NAME = re.compile(r"part-(\d+)-(\d+)_(\d+)-(\d+)\.parquet\Z")
 _DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})\Z")
@@ -57,8 +59,8 @@ def id_text(value: Id) -> str:
 
 
 def day_of(ms: int) -> date:
-    """The UTC day of a time."""
-    return datetime.fromtimestamp(ms // 1000, UTC).date()
+    """The UTC day of a time; the calendar's last for all beyond it, since anything can stand in a stream's id."""
+    return datetime.fromtimestamp(min(ms, LATEST_MS) // 1000, UTC).date()
 
 
 def day_in(folder: str) -> date:

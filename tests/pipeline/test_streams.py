@@ -28,6 +28,7 @@ from .conftest import (
     MortalRedis,
     add_events,
     archiver,
+    event,
     ids_of,
 )
 
@@ -194,6 +195,52 @@ def test_a_gap_found_by_a_run_that_died_is_noted_once(redis_client, tmp_path):
         archiver(redis_client, kept).run(EVENTS)
         assert [gap["missing"] for gap in gaps(kept)] == [3], f"killed at step {step}"
     assert step > 8
+
+
+@pytest.mark.parametrize("ident", [
+    f"{MIDNIGHT_MS * 1000}-0", f"{MIDNIGHT_MS * 1_000_000}-5", "18446744073709551614-18446744073709551614"])
+def test_an_id_beyond_the_calendar_stops_no_archive(redis_client, history, ident):
+    """A producer that names its entries in microseconds: they and all behind them are archived, once."""
+    ids = [*add_events(redis_client, 2, start_ms=MIDNIGHT_MS, apart_ms=1000),
+           redis_client.xadd(keys.EVENTS, event(MIDNIGHT_MS, 2), id=ident)]
+    assert archiver(redis_client, history).run(EVENTS).entries == 3
+    ids.append(redis_client.xadd(keys.EVENTS, event(MIDNIGHT_MS, 3)))
+    assert archiver(redis_client, history).run(EVENTS).entries == 1
+    assert archiver(redis_client, history).run(EVENTS).entries == 0
+    rows = history.scan(TABLES["events"], columns=["id", "at", "by"]).to_pylist()
+    assert [row["id"] for row in rows] == ids and not gaps(history)
+    assert [row["by"] for row in rows] == ["n0", "n1", "n2", "n3"] and rows[2]["at"].year == 9999
+
+
+def test_a_stream_begun_anew_behind_the_archives_end_is_archived(redis_client, history):
+    """A clock that was ahead, or ids that were no times, and a DEL to be rid of them: what comes then comes earlier."""
+    ids = add_events(redis_client, 2, start_ms=MIDNIGHT_MS, apart_ms=1000)
+    ids_ahead = [redis_client.xadd(keys.EVENTS, event(MIDNIGHT_MS, 2), id=f"{MIDNIGHT_MS * 1000}-0")]
+    archiver(redis_client, history).run(EVENTS)
+    redis_client.delete(keys.EVENTS)
+    for n in range(2):
+        ids += add_events(redis_client, 3, start_ms=MIDNIGHT_MS + 10_000 * (n + 1), apart_ms=1000)
+        done = archiver(redis_client, history, keep_ms=0).run(EVENTS)
+        assert (done.entries, done.missing) == (3, 0 if n else None)
+    assert ids_of(history) == ids + ids_ahead
+    assert [entry_id for entry_id, _ in redis_client.xrange(keys.EVENTS)] == ids[-1:]
+
+
+def test_a_server_that_fell_back_to_an_older_state_is_archived_on(redis_client, history):
+    """A replica that had not got the last entries was promoted: what it has again stands once, what comes is read."""
+    ids = add_events(redis_client, 4, start_ms=MIDNIGHT_MS, apart_ms=1000)
+    archiver(redis_client, history).run(EVENTS)
+    ids += add_events(redis_client, 4, start_ms=MIDNIGHT_MS + 10_000, apart_ms=1000)
+    archiver(redis_client, history).run(EVENTS)
+    redis_client.delete(keys.EVENTS)
+    add_events(redis_client, 4, start_ms=MIDNIGHT_MS, apart_ms=1000)
+    add_events(redis_client, 2, start_ms=MIDNIGHT_MS + 10_000, apart_ms=1000)
+    archiver(redis_client, history).run(EVENTS)
+    assert ids_of(history) == ids
+    ids += add_events(redis_client, 2, start_ms=MIDNIGHT_MS + 20_000, apart_ms=1000)
+    archiver(redis_client, history).run(EVENTS)
+    assert archiver(redis_client, history).run(EVENTS).entries == 0
+    assert ids_of(history) == ids
 
 
 # -- trimming -------------------------------------------------------------------------------------------------------
