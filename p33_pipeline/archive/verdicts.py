@@ -152,7 +152,7 @@ def _made_ms(stamp: str, published_ms: int) -> int | None:
     whole, _, fraction = stamp.partition(".")
     digits = whole + fraction
     if len(whole) == 10 and len(digits) < MAX_DIGITS and digits.isdecimal() and digits.isascii():
-        return int(f"{digits:0<13.13}")
+        return int(digits[:13].ljust(13, "0"))
     if not stamp:
         return published_ms
     found, _ = timestamp_of(stamp)
