@@ -10,14 +10,14 @@ that any policy of that interval needs to know of it. Where no threshold can all
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from p33_pipeline.review.judge import Judged
-from p33_pipeline.review.rules import tolerance_units
+from p33_pipeline.review.rules import TOLERANCE_STEP, tolerance_units
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.quantity import product
 
@@ -87,7 +87,9 @@ def _axis(values: tuple[int, ...], factors: list[str], *, own: int, least: int) 
 
 
 def _tolerances(values: tuple[Decimal, ...], own: Decimal) -> tuple[Decimal, ...]:
-    chosen = values or tuple(product(own, Decimal(factor)) for factor in TOLERANCE_FACTORS)
+    """The values, or the multiples of `own`, cut to as many places as can be compared exactly."""
+    chosen = values or tuple(product(own, Decimal(factor)).quantize(TOLERANCE_STEP, ROUND_DOWN)
+                             for factor in TOLERANCE_FACTORS)
     kept = {tolerance_units(value): value for value in (*chosen, own)}
     return tuple(kept[units] for units in sorted(kept) if units <= 1_000_000)
 

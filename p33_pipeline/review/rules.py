@@ -4,7 +4,9 @@ Thousands of verdicts rest on the same amounts; each combination is judged once,
 added in `judge`. A test holds both to `core.decide` on random facts; change them together or not at all.
 
 Facts: DuckDB multiplies DECIMAL(38,18) by an integer and takes `%` exactly, or raises; it divides in floating point,
-so nothing here divides: quantities are compared in quarters, tolerances in ten-thousandths of a percent.
+so nothing here divides: quantities are compared in quarters, tolerances in ten-thousandths of a percent. What messages
+may put at any size, books and upper bounds, counts as `LARGEST` at most: far above every position, so no verdict is
+changed by it, and no product leaves its type.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from p33_sidecar.core.quantity import scaled
 
 TOLERANCE_PLACES: Final = 4
 """Places of a tolerance in percent that the comparison keeps exactly."""
+LARGEST: Final = 100_000_000_000
+CENTS_MOST: Final = 10**15
+TOLERANCE_STEP: Final = Decimal(1).scaleb(-TOLERANCE_PLACES)
 
 
 def tolerance_units(pct: Decimal) -> int:
@@ -60,7 +65,11 @@ def judged_facts(db: duckdb.DuckDBPyConnection, facts: pa.Table, *, tolerance_pc
     with db.cursor() as own:  # a connection of the caller's thread alone
         own.register("facts_given", facts.append_column("n", pa.array(np.arange(facts.num_rows))))
         return own.sql(f"""
-            WITH sized AS (SELECT *, abs(amt) AS held, abs(truth) AS truly FROM facts_given
+            WITH sized AS (
+                SELECT * REPLACE (greatest(least(book, {LARGEST}), -{LARGEST})::DECIMAL(38,18) AS book,
+                                  least(bound, {LARGEST})::DECIMAL(38,18) AS bound),
+                       abs(amt) AS held, abs(truth) AS truly
+                FROM facts_given
             ), measured AS (
                 SELECT *, {quarters_closed("held")} AS closed4, abs(amt - book) AS apart,
                        (amt > 0) = (truth > 0) AND truth <> 0 AS same
@@ -83,9 +92,10 @@ def cents(db: duckdb.DuckDBPyConnection, excess4: pa.Array, price: pa.Array) -> 
     """What a quarter's excess is worth at the mark price, in whole cents; an unknown price counts as 0."""
     with db.cursor() as own:
         own.register("excess_given", pa.table({"n": np.arange(len(excess4)), "excess4": excess4, "price": price}))
-        return own.sql("""
-            SELECT CAST(trunc(excess4 * coalesce(CAST(price AS DECIMAL(17,8)), 0) * 25) AS BIGINT) AS cents
-            FROM excess_given ORDER BY n""").to_arrow_table()["cents"].combine_chunks()
+        return own.sql(f"""
+            SELECT CAST(least(trunc(excess4 * coalesce(CAST(price AS DECIMAL(17,8)), 0) * 25), {CENTS_MOST}) AS BIGINT)
+                AS cents
+            FROM excess_given ORDER BY n""").to_arrow_table()["cents"].combine_chunks()  # noqa: S608 - an integer of ours
 
 
 def _count(conditions: Iterable[str]) -> str:

@@ -170,6 +170,27 @@ def test_a_reply_that_cannot_tell_a_position_tells_no_truth(odd):
     assert (found.verdicts, found.judged) == (1, 0)
 
 
+@pytest.mark.parametrize("pct", ["0.125", "0.333", "99.9999"])
+def test_every_tolerance_that_can_be_compared_can_be_in_force(pct):
+    """Its usual multiples are cut to the places that are compared."""
+    policy = replace(POLICY, qty_tolerance_pct=Decimal(pct))
+    history = History(policy=policy, hours=1)
+    history.verdict(BEGIN_MS + 1_202_000)
+    found = reviewed(history)
+    assert found.current.policy == policy and found.current.right_allows == 1
+    assert len(set(found.grid.tolerance_pct)) == len(found.grid.tolerance_pct) and max(found.grid.tolerance_pct) <= 100
+
+
+def test_a_book_of_any_size_stops_no_review():
+    """What a forged result made of it is denied, and rightly."""
+    history = History(policy=POLICY, hours=1)
+    history.verdict(BEGIN_MS + 1_202_000)
+    for size in ("1e12", "1e15", "1e19"):
+        history.verdict(BEGIN_MS + 1_232_000, book=Decimal(size))
+    found = reviewed(history).current
+    assert (found.right_allows, found.right_denials, found.wrong_cents) == (1, 3, 0)
+
+
 @pytest.mark.parametrize(("axes", "said"), [
     ({"poll_ms": (1_000,)}, "those polls were not made"),
     ({"tolerance_pct": (Decimal("0.00001"),)}, "at most 4 decimal places"),

@@ -110,6 +110,14 @@ ODD_CASES = 2
 
 
 @pytest.mark.parametrize("by_record", [False, True])
+@pytest.mark.parametrize("size", ["1000000000000", "30000000000000000000", "-30000000000000000000"])
+def test_amounts_that_messages_put_at_any_size_are_judged_like_others(size, by_record):
+    """A book that a forged result made, an upper bound that is none: they stop no review."""
+    bound = {"close_qty": size.lstrip("-")}
+    assert compare([facts(ledger=size), facts(amt="-0.038", ledger=size), facts(plan=bound)], by_record=by_record)
+
+
+@pytest.mark.parametrize("by_record", [False, True])
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(NEAR | any_facts(), min_size=20, max_size=20))
 def test_the_vectorised_rules_agree_with_decide(by_record, many):
