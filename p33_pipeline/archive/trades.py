@@ -2,7 +2,9 @@
 
 A trade is known by symbol and trade id. Each run reads from a little before where the last one ended, since rows can
 come late, and commits what the archive does not hold yet; the note of how far a symbol is read is only a hint written
-afterwards. Ids of this table number the archiving, not the trade: a late row is a new file, never hidden by an old one.
+afterwards. Trades of many symbols weigh more than the pipeline's share of a minute: it waits for the next, and what one
+run does not get to is the first of the next one. Ids of this table number the archiving, not the trade: a late row is a
+new file, never hidden by an old one.
 Facts: userTrades answers at most 7 days and 1,000 rows; its history reaches back 3 months (documentation, 2026-08).
 """
 
@@ -10,9 +12,12 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from datetime import date
+from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -33,7 +38,12 @@ NOTE = "trades/high-water.json"
 NO_SUCH_SYMBOL = re.compile(r" -1121 | -1100 .*parameter 'symbol'")
 """How the exchange refuses a symbol that it does not list, or that can be none (documentation, error codes): it has no
 trades, and no say."""
+PAUSES = 4
+"""So many minutes of a run may be waited for: others wait for its lock, and no longer than five (`place.py`)."""
+MINUTE_MS = 60_000
 log = logging.getLogger("p33.archive")
+
+T = TypeVar("T")
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -50,22 +60,30 @@ class _Note(msgspec.Struct, frozen=True):
 
 
 class TradeArchiver:
-    """Archives the trades of one account. `now_ms` is the time up to which is asked."""
+    """Archives the trades of one account. `now_ms` is the time as the exchange client was given it, `sleep` waits for
+    seconds."""
 
-    def __init__(self, exchange: Exchange, history: History, *, now_ms: Callable[[], int]) -> None:
-        self.exchange, self.history, self.now_ms = exchange, history, now_ms
+    def __init__(self, exchange: Exchange, history: History, *, now_ms: Callable[[], int],
+                 sleep: Callable[[float], None] = time.sleep) -> None:
+        self.exchange, self.history, self.now_ms, self.sleep = exchange, history, now_ms, sleep
         self.table = TABLES["trades"]
+        self._pauses = PAUSES
 
     def run(self, symbols: Iterable[str], *, since_ms: int) -> int:
         """Archive what is new of each symbol, those never asked for from `since_ms` on; returns how many trades.
 
-        Raises SourceUnavailable at the first symbol that cannot be read: what was committed before it stays.
+        Raises SourceUnavailable at the first symbol that cannot be read: what was committed before it stays. Those
+        that were read the longest ago come first, so that each has its turn.
         """
-        new = 0
+        new, self._pauses = 0, PAUSES
         with self.history.place.alone(self.table.name):
             reached = reaches(self.history)
-            for symbol in sorted(set(symbols) | set(reached)):
+            wanted = sorted({*symbols, *reached},
+                            key=lambda name: (reached[name].until_ms if name in reached else 0, name))
+            for number, symbol in enumerate(wanted):
                 try:
+                    if not number:
+                        self.exchange.sync_time()
                     count, reach = self._symbol(symbol, reached.get(symbol), since_ms)
                 except ExchangeBanned as error:
                     raise SourceUnavailable(
@@ -84,8 +102,9 @@ class TradeArchiver:
         return new
 
     def _symbol(self, symbol: str, reach: Reach | None, since_ms: int) -> tuple[int, Reach]:
-        now_ms = self.now_ms()
-        begin = max(reach.until_ms - OVERLAP_MS if reach else since_ms, now_ms - REACH_MS)
+        # By the exchange's clock: where ours is ahead, what it has yet to write would count as read.
+        now_ms = self.now_ms() + self.exchange.server_offset_ms()
+        begin = max(min(reach.until_ms, now_ms) - OVERLAP_MS if reach else min(since_ms, now_ms), now_ms - REACH_MS)
         trades = self._fetch(symbol, begin, now_ms)
         fresh = self._unknown(symbol, trades, begin)
         names = self._order_names(symbol, fresh)
@@ -104,13 +123,24 @@ class TradeArchiver:
         start_ms = begin_ms
         while start_ms < end_ms:
             stop_ms = min(start_ms + WEEK_MS - 1, end_ms - 1)
-            page = self.exchange.trades(symbol, start_ms=start_ms, end_ms=stop_ms)
+            page = self._asked(partial(self.exchange.trades, symbol, start_ms=start_ms, end_ms=stop_ms))
             found |= {trade.trade_id: trade for trade in page}
             while len(page) == PAGE and page[-1].time_ms <= stop_ms:
-                page = self.exchange.trades_from(symbol, page[-1].trade_id + 1)
+                page = self._asked(partial(self.exchange.trades_from, symbol, page[-1].trade_id + 1))
                 found |= {trade.trade_id: trade for trade in page if trade.time_ms < end_ms}
             start_ms = stop_ms + 1
         return list(found.values())
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """The answer, in the next minute where this one's weight belongs to more urgent requests."""
+        while True:
+            try:
+                return question()
+            except ExchangeUnavailable as error:
+                if error.kind != "weight_margin" or not self._pauses:
+                    raise
+            self._pauses -= 1
+            self.sleep((MINUTE_MS - self.now_ms() % MINUTE_MS) / 1000)
 
     def _unknown(self, symbol: str, trades: list[Trade], begin_ms: int) -> list[Trade]:
         if not trades:
@@ -125,7 +155,7 @@ class TradeArchiver:
         wanted = {int(trade.order_id) for trade in trades}
         names: dict[str, str] = {}
         while wanted:
-            page = self.exchange.order_names(symbol, from_order_id=str(min(wanted)))
+            page = self._asked(partial(self.exchange.order_names, symbol, from_order_id=str(min(wanted))))
             names |= page
             newest = max(map(int, page), default=0)
             wanted = {order for order in wanted if order > newest} if len(page) == PAGE else set()

@@ -13,6 +13,7 @@ from p33_pipeline.history import TABLES, History
 from p33_pipeline.history.place import Folder
 from p33_sidecar.exchange import Credentials, Exchange
 from p33_sidecar.exchange import client as exchange_client
+from p33_sidecar.rehearsal.exchange.limits import Limits
 from p33_sidecar.rehearsal.exchange.sim import SimExchange
 from p33_sidecar.store.positions import RedisBans
 
@@ -85,7 +86,7 @@ def test_weeks_and_full_pages_are_walked_through(sim, clock, exchange, history, 
     move(sim, clock, [f"0.{n}" for n in range(1, 10)], apart_ms=0)
     clock.now_ms += 2 * WEEK_MS + DAY_MS
     move(sim, clock, ["1", "2"])
-    clock.now_ms += 1
+    clock.now_ms += 5000
     assert TradeArchiver(exchange, history, now_ms=clock).run(["BTCUSDT"], since_ms=MIDNIGHT_MS) == 11
     assert len(set(trade_ids(history))) == 11
     assert None not in history.scan(TABLES["trades"])["client_order_id"].to_pylist()
@@ -96,16 +97,78 @@ def test_a_late_row_is_archived_by_the_next_run(sim, clock, exchange, history):
     archiver = TradeArchiver(exchange, history, now_ms=clock)
     sim.app.venue.lag_ms = 60_000
     move(sim, clock, ["0.1"])
-    clock.now_ms += 1000
+    clock.now_ms += 5000
     assert archiver.run(["BTCUSDT"], since_ms=MIDNIGHT_MS) == 0
     clock.now_ms += OVERLAP_MS // 2
     assert archiver.run(["BTCUSDT"], since_ms=MIDNIGHT_MS) == 1
 
 
+def test_a_clock_that_was_ahead_for_a_while_loses_no_trade(sim, clock, exchange, history):
+    """The server's, by which we ask: half of an hour was asked for before it had come, and never again."""
+    ours = Clock()
+    ahead = Exchange(sim.url, credentials=Credentials(sim.api_key, sim.api_secret), bans=NoBans(), now_ms=ours)
+    archiver = TradeArchiver(ahead, history, now_ms=ours)
+    for turn in range(1, 9):
+        move(sim, clock, [f"0.{turn}"], apart_ms=300_000)
+        ours.now_ms = clock.now_ms + (3_600_000 if turn < 6 else 0)
+        archiver.run(["BTCUSDT"], since_ms=MIDNIGHT_MS)
+    clock.now_ms += 5000
+    ours.now_ms = clock.now_ms
+    archiver.run(["BTCUSDT"], since_ms=MIDNIGHT_MS)
+    ahead.close()
+    assert len(trade_ids(history)) == 8
+    assert MIDNIGHT_MS < reaches(history)["BTCUSDT"].until_ms <= clock.now_ms
+
+
+class NoBans:
+    """Nobody was told to stay away."""
+
+    def ban_until_ms(self) -> int:
+        return 0
+
+    def set_ban(self, until_ms: int, why: str) -> None:
+        raise AssertionError(why)
+
+
+def test_more_symbols_than_a_minutes_weight_allows_are_all_read(clock, history):
+    """Of 400 symbols the last 60 were never asked for, and every run failed: theirs is the next minute."""
+    with SimExchange(symbols=400, clock=clock) as sim:
+        symbols = sorted(sim.app.venue.engine.contracts)
+        sim.set_position(symbols[-1], "5")
+        clock.now_ms += 5000
+        many = Exchange(sim.url, credentials=Credentials(sim.api_key, sim.api_secret), bans=NoBans(), now_ms=clock)
+        slept: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            clock.now_ms += round(seconds * 1000)
+
+        assert TradeArchiver(many, history, now_ms=clock, sleep=sleep).run(symbols, since_ms=MIDNIGHT_MS) == 1
+        assert len(slept) == 1 and 50 < slept[0] < 60 and set(reaches(history)) == set(symbols)
+        many.close()
+
+
+def test_a_run_that_was_not_enough_for_all_is_gone_on_with(clock, history, monkeypatch):
+    """Where nobody may wait any longer the run says so; the next begins with those whose turn it is."""
+    monkeypatch.setattr("p33_pipeline.archive.trades.PAUSES", 0)
+    clock.now_ms += 5000
+    with SimExchange(symbols=3, clock=clock, limits=Limits(weight_per_minute=15)) as sim:
+        names = sorted(sim.app.venue.engine.contracts)
+        few = Exchange(sim.url, credentials=Credentials(sim.api_key, sim.api_secret), bans=NoBans(), now_ms=clock)
+        few.filters()
+        archiver = TradeArchiver(few, history, now_ms=clock)
+        for turn in range(2):
+            with pytest.raises(SourceUnavailable, match=f"no trades of {names[2 - turn]} .*used this minute"):
+                archiver.run(names, since_ms=MIDNIGHT_MS)
+            clock.now_ms += 60_000
+        assert set(reaches(history)) == set(names)
+        few.close()
+
+
 def test_killed_at_every_step_each_trade_stands_once(sim, clock, exchange, tmp_path):
     """Between the commit and the note of how far it goes, too."""
     move(sim, clock, ["0.1", "0.2"], apart_ms=DAY_MS)
-    clock.now_ms += 1000
+    clock.now_ms += 5000
     step = 0
     while True:
         step += 1
@@ -127,7 +190,7 @@ def test_an_exchange_that_does_not_answer_is_a_sentence(sim, clock, exchange, hi
     """What was archived before stays, and the next run goes on."""
     archiver = TradeArchiver(exchange, history, now_ms=clock)
     move(sim, clock, ["0.1"])
-    clock.now_ms += 1000
+    clock.now_ms += 5000
     sim.stop()
     with pytest.raises(SourceUnavailable, match="the exchange gave no trades of BTCUSDT .* run again"):
         archiver.run(["BTCUSDT"], since_ms=MIDNIGHT_MS)
@@ -138,7 +201,7 @@ def test_an_exchange_that_does_not_answer_is_a_sentence(sim, clock, exchange, hi
 def test_a_symbol_that_the_exchange_does_not_know_stands_in_nobodys_way(sim, clock, exchange, history):
     """A result may name anything; the other symbols are archived, and nothing is said of how far this one is."""
     move(sim, clock, ["0.1"])
-    clock.now_ms += 1000
+    clock.now_ms += 5000
     assert TradeArchiver(exchange, history, now_ms=clock).run(["AAAUSDT", "BTCUSDT"], since_ms=MIDNIGHT_MS) == 1
     assert set(reaches(history)) == {"BTCUSDT"}
 
@@ -146,7 +209,7 @@ def test_a_symbol_that_the_exchange_does_not_know_stands_in_nobodys_way(sim, clo
 def test_a_name_that_can_be_no_symbol_stands_in_nobodys_way(sim, clock, exchange, history):
     """The exchange refuses its letters before it looks for it; other letters that it refuses are not passed over."""
     move(sim, clock, ["0.1"])
-    clock.now_ms += 1000
+    clock.now_ms += 5000
     archiver = TradeArchiver(exchange, history, now_ms=clock)
     said = "Illegal characters found in parameter '{}'; legal range is '^[A-Z0-9-_.]{{1,20}}$'."
     sim.fault("reject", "userTrades", code=-1100, msg=said.format("symbol"))
