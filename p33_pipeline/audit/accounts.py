@@ -46,6 +46,11 @@ class Accounts(msgspec.Struct, frozen=True):
     redis: dict[str, list[Step]]
 
 
+def bounded(amt: Decimal, most: Decimal) -> Decimal:
+    """For a column: no message's amount is so large that what is computed with it leaves the type."""
+    return max(min(amt, most), -most)
+
+
 def accounts_of(scope: Scope) -> Accounts:
     """Both accounts of every symbol from the archive's beginning; an opening holds from a cooldown before its entry."""
     journal = rows(scope, "SELECT symbol, cause, order_id, plan_id, result_id, delta, amt_after AS amt, "

@@ -18,7 +18,7 @@ from itertools import groupby
 import msgspec
 import pyarrow as pa
 
-from p33_pipeline.audit.accounts import ANEW, Accounts, Step
+from p33_pipeline.audit.accounts import ANEW, Accounts, Step, bounded
 from p33_pipeline.audit.causes import OURS
 from p33_pipeline.audit.moments import Moment
 from p33_pipeline.audit.scope import Scope, register, rows
@@ -27,6 +27,8 @@ from p33_sidecar.core.agreement import disagreement
 from p33_sidecar.core.orders import client_order_id
 from p33_sidecar.core.quantity import ZERO, difference, total
 
+MOVED_MOST = Decimal(10) ** 15
+"""What a change counts as at most: far above every position, and so that changes can be added up."""
 TRADES_LATE_MS = 60_000
 """A trade may show in the exchange's record this much later."""
 _MOVES = pa.schema([("symbol", pa.string()), ("at_ms", pa.int64()), ("order_id", pa.string()),
@@ -146,7 +148,7 @@ def _moves(scope: Scope, accounts: Accounts) -> pa.Table:
                 if step.cause != "opening":
                     order_id = f"{step.cause} {step.at_ms}" if step.cause in ANEW else step.order_id or names.get(
                         (symbol, client_order_id(step.plan_id)), f"plan {step.plan_id}")
-                    moved = {"ledger": ZERO, "redis": ZERO} | {account: delta}
+                    moved = {"ledger": ZERO, "redis": ZERO} | {account: bounded(delta, MOVED_MOST)}
                     for name, value in (("symbol", symbol), ("at_ms", step.at_ms), ("order_id", order_id),
                                         *moved.items()):
                         columns[name].append(value)

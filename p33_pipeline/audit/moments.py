@@ -2,20 +2,25 @@
 
 A snapshot holds somewhere between its request and its reply: an account agrees with it when its value at either end
 does. A symbol that a poll could not read, and one in hedge mode, has no moment there: unknown is not a difference.
-The comparison is the rule's (`core.agreement`), written for whole columns.
+The comparison is the rule's (`core.agreement`), written for whole columns. A message may put an account at any size:
+compared it counts as `COMPARED` at most, which is above every position.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 import pyarrow as pa
 
-from p33_pipeline.audit.accounts import Accounts, Step
+from p33_pipeline.audit.accounts import Accounts, Step, bounded
 from p33_pipeline.audit.scope import Scope, register, rows
 from p33_pipeline.history.tables import AMOUNT
 
+COMPARED: Final = 400_000_000_000
+HELD: Final = Decimal(10) ** 19
+"""The largest amount that a moment tells; the column holds ten times as much."""
 _STEPS = pa.schema([("symbol", pa.string()), ("at_ms", pa.int64()), ("amt", AMOUNT)])
 
 
@@ -43,13 +48,14 @@ def moments(scope: Scope, accounts: Accounts, *, since_ms: int) -> list[Moment]:
 
 def _table(steps: dict[str, list[Step]]) -> pa.Table:
     """The last step of each moment: several at one time are one change."""
-    last = {(step.symbol, step.at_ms): step.amt for found in steps.values() for step in found}
+    last = {(step.symbol, step.at_ms): bounded(step.amt, HELD) for found in steps.values() for step in found}
     return pa.table({"symbol": [s for s, _ in last], "at_ms": [at for _, at in last],
                      "amt": pa.array(list(last.values()), AMOUNT)}, schema=_STEPS)
 
 
 def _off(exchange: str, account: str) -> str:
     """Opposite signs, or apart by more than the tolerance, a share of the exchange's amount."""
+    account = f"greatest(least({account}, {COMPARED}), -{COMPARED})::DECIMAL(38, 18)"
     return (f"(sign({exchange}) * sign({account}) < 0 OR "
             f"abs({exchange} - {account}) * 100 > $tolerance::DECIMAL(9, 6) * abs({exchange}))")
 

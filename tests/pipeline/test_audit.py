@@ -223,6 +223,23 @@ def test_what_was_planted_is_found_and_nothing_else(plant, found):
     assert told(hour.audit()) == found
 
 
+@pytest.mark.parametrize("size", ["1000000000000", "30000000000000000000", "90000000000000000000"])
+def test_a_forged_result_of_any_size_blinds_no_audit(size):
+    """What it made of the book is a break, and its order never traded."""
+    hour, at_ms = Hour(), NOW_MS + 600_000
+    for number in range(2):
+        forged = hour.result(f"plan-x{number}", f"55{number}", size, side="BUY")
+        forged["steps_results"] = forged["steps_results"].replace('"reduce_only": true', '"reduce_only": false')
+        hour.entries["results"].append((f"{at_ms}-{number}", forged))
+        after = Decimal(size) * (number + 1) + Decimal("0.010")
+        hour.entries["ledger"].append((f"{at_ms + 10}-{number}", hour.booking(
+            "fill", at_ms + 10, size, str(after), rev=3 + number, plan_id=f"plan-x{number}", order_id=f"55{number}",
+            result_id=f"{at_ms}-{number}")))
+    audit = hour.audit()
+    assert [b.kind for b in audit.breaks] == ["quantity"] and audit.breaks[0].max_difference >= Decimal(10) ** 12
+    assert sorted(f.finding for f in audit.flow) == ["result_without_trade", "result_without_trade"]
+
+
 def test_a_break_tells_when_how_much_and_on_what_evidence():
     """From the first poll that saw it; worth its difference at the mark price; the trade's id."""
     hour = Hour()

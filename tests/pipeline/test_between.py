@@ -9,11 +9,13 @@ import pytest
 from p33_pipeline.archive.trades import write_reaches
 from p33_pipeline.audit.audit import audit
 from p33_pipeline.audit.findings import Audit, Break
+from p33_pipeline.auditing import report_of
 from p33_pipeline.generator.__main__ import START_MS
 from p33_pipeline.generator.deeds import DEEDS, UNSEEN
 from p33_pipeline.generator.story import Slot, Story, tell
 from p33_pipeline.generator.writing import write
 from p33_pipeline.history import History
+from p33_pipeline.report.page import page
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.orders import client_order_id
 
@@ -55,6 +57,29 @@ def test_polls_agree_throughout_and_the_break_is_found(deed, history):
     found, = audited(story, history).breaks
     assert story.from_ms < found.opened_ms < found.closed_ms and (found.opened_ms - story.from_ms) % 5_000
     assert found.closed_ms - found.opened_ms < 5_000 and found.notional > 0
+
+
+def test_a_forged_result_of_any_size_that_is_set_right_again_is_found(history):
+    """Twice in one millisecond nearly half of what the archive's columns hold."""
+    def forged(slot: Slot):
+        world, most = slot.world, Decimal(4) * 10 ** 19
+
+        def act() -> None:
+            before = world.holdings[slot.symbol].book.amt
+            for order_id in ("777", "778"):
+                at_ms = slot.after(0)
+                result_id = world.result(at_ms, f"plan-{order_id}", slot.symbol, most, order_id, reduce_only=False)
+                world.book(at_ms + 10, slot.symbol, most, plan_id=f"plan-{order_id}", order_id=order_id,
+                           result_id=result_id)
+            world.adjust(slot.after(0) + 2_000, slot.symbol, before)
+        return [(slot.after(0), act)], []
+
+    story = told(forged)
+    write(story, history)
+    found, = audited(story, history).breaks
+    assert found.closed_ms - found.opened_ms < 5_000 and found.max_difference >= Decimal(10) ** 15
+    report = report_of(history, audited(story, history), policy=Policy(), notes={})
+    assert found.break_id in page(report).decode()
 
 
 def test_a_round_trip_names_its_trades_and_its_amounts(history):
