@@ -149,10 +149,16 @@ class Sidecar:
     def _checked(self, link: Link, step: Callable[[], object], *, denies: bool = False) -> Callable[[], None]:
         """A turn that first notices a server that is not the one we trusted, or a database that is not ours.
 
-        In a database of another exchange only the loop that `denies` goes on.
+        In a database of another exchange only the loop that `denies` goes on. Where one loop has noticed another
+        server, the others follow it: a connection to what is a replica now stays open and answers whoever only reads.
         """
+        epoch = self.memory.store_epoch
 
         def turn() -> None:
+            nonlocal epoch
+            if epoch != self.memory.store_epoch:
+                link.reconnect()
+                epoch = self.memory.store_epoch
             if self.memory.store_down_since_ms:
                 link.redis.ping()
                 self.memory.store_down_since_ms = 0

@@ -1,7 +1,9 @@
 """Connections: one per loop, never retried behind our back, each knowing which server process it talks to.
 
 A verdict or a taking that is silently sent twice would be worse than one that fails: retries are off, and the
-loops decide. On every connect the server's `run_id` is read, so that a restart between two commands is noticed.
+loops decide. On every connect the server's `run_id` is read, so that a restart between two commands is noticed. A
+server that has become a replica (READONLY) is left: after a fail-over its name leads elsewhere, and not every fail-over
+closes the connections to it.
 Times are the server's: kept as an offset to the monotonic clock, renewed from every reply that carries one.
 """
 
@@ -19,6 +21,8 @@ from ..errors import StoreUnavailable
 from .line import Line
 
 CONNECT_TIMEOUT_S = 2.0
+BREAKS = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError)
+"""After these redis-py gives the connection up; the next command opens another."""
 _NOT_IN_NAMES = re.compile(r"[^!-~]")
 """What CLIENT SETNAME refuses, and with it every connection."""
 OFFSET_ERROR_MS = 500
@@ -63,7 +67,7 @@ class Link:
         self.redis = redis.Redis.from_url(
             url, protocol=2, decode_responses=decode, encoding_errors="backslashreplace",
             socket_timeout=timeout_s, socket_connect_timeout=CONNECT_TIMEOUT_S, max_connections=4,
-            retry=Retry(NoBackoff(), 0), redis_connect_func=self._on_connect,
+            retry=Retry(NoBackoff(), 0, BREAKS), redis_connect_func=self._on_connect,
             client_name="p33-" + _NOT_IN_NAMES.sub("_", name), **over_tcp,
         )
 
@@ -84,6 +88,11 @@ class Link:
         with store_errors():
             self._own = self.redis.connection_pool.get_connection()
         return self._own
+
+    def reconnect(self) -> None:
+        """The next command opens a connection, to wherever the server's name leads by then."""
+        self._close_own()
+        self.redis.connection_pool.disconnect()
 
     def close(self) -> None:
         self._close_own()

@@ -52,10 +52,10 @@ class Line:
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to commands sent in one go, error replies among them. Raises StoreUnavailable."""
         try:
-            sock = self._socket if self._pid == os.getpid() else None
-            sock = sock or self._open()
+            ours = self._pid == os.getpid() and self._socket.fileno() >= 0
+            sock = self._socket if ours else self._open()
             sock.sendall(b"".join(map(hiredis.pack_command, commands)))
-            return [self._read(sock) for _ in commands]
+            replies = [self._read(sock) for _ in commands]
         except BlockingIOError as error:
             self.close()
             raise StoreUnavailable(f"no reply within {self._timeout_s} s") from error
@@ -65,6 +65,10 @@ class Line:
         except BaseException:
             self.close()  # a signal's handler raised in between: the next question must not hear this one's answer
             raise
+        for reply in replies:
+            if type(reply) is redis.ResponseError and str(reply).startswith("READONLY"):
+                self.close()  # it has become a replica: the next question goes where the server's name leads by then
+        return replies
 
     def ask_each(self, commands: Sequence[Command]) -> list[Any]:
         """Like `ask_all`, but the first error reply is raised."""
@@ -79,6 +83,7 @@ class Line:
         if self._connection is not None:
             self._connection.disconnect()
         self._connection = self._socket = None
+        self._pid = 0
 
     def _open(self) -> socket.socket:
         self._connection = self._link.own_connection()
