@@ -39,6 +39,11 @@ class Interval(msgspec.Struct):
     def first(self) -> Moment:
         return self.moments[0]
 
+    def settled(self, cooldown_ms: int) -> Moment:
+        """The last look within the cooldown: what was on its way at the first one has arrived by then."""
+        return next(moment for moment in reversed(self.moments)
+                    if moment.requested_ms - self.first.requested_ms <= cooldown_ms)
+
     @property
     def closed_ms(self) -> int | None:
         """The first of the polls that agree, once there are enough of them."""
@@ -135,18 +140,21 @@ def _last_price(scope: Scope, first: Moment) -> Decimal:
 
 
 def _case(scope: Scope, accounts: Accounts, interval: Interval, trades: list[Traded]) -> Case:
-    first = interval.first
+    first, settled = interval.first, interval.settled(scope.policy.cooldown_ms)
     since_ms = first.before_ms or 0
     ledger, redis = accounts.ledger.get(first.symbol, []), accounts.redis.get(first.symbol, [])
 
     def around(steps: list) -> tuple:
-        return tuple(step for step in steps if since_ms < step.at_ms <= first.received_ms)
+        return tuple(step for step in steps if since_ms < step.at_ms <= settled.received_ms)
 
+    booked = [step for step in ledger if step.at_ms <= settled.received_ms]
     closed_ms = interval.closed_ms
     return Case(
-        first=first, before=_amount_at(ledger, since_ms) if first.before_ms is not None else None,
+        first=first, settled=settled,
+        before=_amount_at(ledger, since_ms) if first.before_ms is not None else None,
         trades=around(trades), bookings=around(ledger), results=around(redis),
-        booked_orders=frozenset(step.order_id for step in ledger if step.at_ms <= first.received_ms),
+        booked_orders=frozenset(step.order_id for step in booked),
+        booked_plans=frozenset(step.plan_id for step in booked if step.plan_id and not step.order_id),
         closed_within_cooldown=closed_ms is not None and closed_ms - first.requested_ms <= scope.policy.cooldown_ms,
         tolerance_pct=scope.policy.qty_tolerance_pct,
     )

@@ -1,4 +1,7 @@
-"""What a break rests on: the trades, bookings and results between the last look that agreed and the first that did not.
+"""What a break rests on: trades, bookings and results between the last look that agreed and the one that settled it.
+
+An order of ours may be on its way while something else happens: what it did passes within the cooldown. So the look
+that tells the cause is the last one within the cooldown after the first that differed.
 
 From that evidence follows the class, by one table read top to bottom; the first rule that holds names it.
 """
@@ -44,14 +47,17 @@ class Traded(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A break's beginning with all that happened around it. `before` is the exchange at the last look that agreed."""
+    """A break's beginning with all that happened around it. `before` is the exchange at the last look that agreed,
+    `settled` the look that tells the cause. `booked_plans`: of orders that the journal knows by their plan alone."""
 
     first: Moment
+    settled: Moment
     before: Decimal | None
     trades: tuple[Traded, ...]
     bookings: tuple[Step, ...]
     results: tuple[Step, ...]
     booked_orders: frozenset[str]
+    booked_plans: frozenset[str]
     closed_within_cooldown: bool
     tolerance_pct: Decimal
 
@@ -75,10 +81,11 @@ def passed_by_itself(case: Case) -> bool:
 
 def fill_not_booked(case: Case) -> bool:
     """Our trade, or our result, whose order the journal does not know by then."""
-    traded = any(trade.ours and trade.order_id not in case.booked_orders for trade in case.trades)
-    first = case.first
-    missing = first.redis is not None and first.ledger is not None and disagreement(
-        first.redis, first.ledger, tolerance_pct=case.tolerance_pct) is not None
+    traded = any(trade.ours and trade.order_id not in case.booked_orders and trade.plan_id not in case.booked_plans
+                 for trade in case.trades)
+    then = case.settled
+    missing = then.redis is not None and then.ledger is not None and disagreement(
+        then.redis, then.ledger, tolerance_pct=case.tolerance_pct) is not None
     return traded or missing
 
 
@@ -89,18 +96,18 @@ def snapshot_is_old(case: Case) -> bool:
     now = case.before
     for trade in case.trades:
         now = total(now, trade.delta)
-    return disagreement(now, case.first.ledger, tolerance_pct=case.tolerance_pct) is None
+    return disagreement(now, case.settled.ledger, tolerance_pct=case.tolerance_pct) is None
 
 
 def only_the_ledger_has_it(case: Case) -> bool:
     """The exchange is flat, and no order of ours says why the ledger is not."""
-    return case.first.exchange == ZERO and not any(step.cause == "fill" for step in case.bookings)
+    return case.settled.exchange == ZERO and not any(step.cause == "fill" for step in case.bookings)
 
 
 def opposite_sides(case: Case) -> bool:
-    first = case.first
-    others = [amt for amt in (first.ledger, first.redis) if amt is not None]
-    return any(first.exchange < 0 < amt or amt < 0 < first.exchange for amt in others)
+    then = case.settled
+    others = [amt for amt in (then.ledger, then.redis) if amt is not None]
+    return any(then.exchange < 0 < amt or amt < 0 < then.exchange for amt in others)
 
 
 PASSES: Final = "timing"
