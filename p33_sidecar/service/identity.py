@@ -96,6 +96,8 @@ def _venue_says(link: Link, memory: Memory, clock: ServerClock, venue: str) -> N
     """The database belongs to another exchange, or is ours again by an operator's word."""
     was_ours = memory.ours
     if venue in ("", memory.venue):
+        if switches.claim_venue(link.redis, memory.venue) != memory.venue:
+            return  # its key holds no text: whose it is cannot be known before somebody has mended it
         settle_in(link, memory, clock)
         memory.forget_store()
         log.info("venue.ours", extra={"fields": {"venue": memory.stored_venue}})

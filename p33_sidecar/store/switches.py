@@ -10,8 +10,9 @@ import redis
 
 from ..core.model import LATEST_MS
 from . import keys, scripts
-from .connect import store_errors
+from .connect import is_wrong_type, store_errors
 from .line import Line
+from .state import UNREADABLE
 
 _ENCODE = msgspec.json.Encoder().encode
 TIMES = frozenset({"since_ms", "until_ms"})
@@ -107,10 +108,20 @@ def _is_time(told: Any) -> bool:
 
 
 def claim_venue(client: redis.Redis, venue: str) -> str:
-    """The exchange this database belongs to: ours if it had none yet."""
+    """The exchange this database belongs to: ours if it had none yet; UNREADABLE where that cannot be known."""
     with store_errors():
         client.set(keys.VENUE, venue, nx=True)
-        return client.get(keys.VENUE)
+        return _text_at(client, keys.VENUE)
+
+
+def _text_at(client: redis.Redis, key: str) -> str:
+    """What a key holds: empty for nothing, UNREADABLE for a value of another type, which ends no start."""
+    try:
+        return client.get(key) or ""
+    except redis.ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+        return UNREADABLE
 
 
 class Glance(NamedTuple):
@@ -130,8 +141,9 @@ def glance(line: Line) -> Glance:
 
 
 def known_run_id(client: redis.Redis) -> str:
+    """The server process that was trusted last; UNREADABLE is nobody's name, so that no server is taken for it."""
     with store_errors():
-        return client.get(keys.RUN_ID) or ""
+        return _text_at(client, keys.RUN_ID)
 
 
 def accept_run_id(client: redis.Redis, run_id: str) -> None:
@@ -153,9 +165,10 @@ def doubt_server(client: redis.Redis) -> None:
 
 
 def note_policy(client: redis.Redis, policy: bytes, *, hash_: str, at_ms: int, by: str) -> bool:
-    """Remember the thresholds in force; an event says so when they are not those of the last start."""
+    """Remember the thresholds in force; an event says so when they are not those of the last start, or these cannot be
+    read: then nothing is said of what they were."""
     with store_errors():
-        kept = client.get(keys.POLICY) or ""
+        kept = _text_at(client, keys.POLICY)
         before, _, was = kept.partition(" ")
         if before == hash_:
             return False
@@ -164,9 +177,17 @@ def note_policy(client: redis.Redis, policy: bytes, *, hash_: str, at_ms: int, b
         if before:
             pipe.xadd(keys.EVENTS, {"kind": "policy_changed", "json": event_json(
                 "policy_changed", at_ms=at_ms, by=by, policy_hash=hash_, policy=msgspec.Raw(policy),
-                was_hash=before, was=msgspec.Raw(was.encode()))})
+                was_hash=before, was=_json_or_none(was))})
         pipe.execute()
     return bool(before)
+
+
+def _json_or_none(text: str) -> msgspec.Raw | None:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return msgspec.Raw(text.encode())
 
 
 def withdraw_all(client: redis.Redis, *, at_ms: int, by: str, why: str) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from p33_sidecar.rehearsal.exchange import SimExchange
+from p33_sidecar.service import identity
 from p33_sidecar.service.recall import recall
 from p33_sidecar.store import keys
 from p33_sidecar.store.positions import PositionStore
@@ -16,7 +17,7 @@ from p33_sidecar.store.reading import Reading
 from p33_sidecar.store.settling import Person, Settler, SettlingRefused
 from tests.service.keeping import Keeping
 from tests.service.over_http import closed, served
-from tests.service.world import PLANS, RESULTS, World
+from tests.service.world import PLANS, RESULTS, VENUE, World
 
 Wreck = Callable[[redis.Redis, str], None]
 
@@ -215,3 +216,46 @@ def test_a_start_with_a_ban_that_cannot_be_read_asks_nothing_and_runs(
     world.poll()
     assert world.memory.last_poll.outcome == "ok"
     closed(world)
+
+
+@pytest.mark.parametrize("junk", [lambda client, key: client.rpush(key, "x"),
+                                  lambda client, key: client.set(key, "x y")], ids=["another type", "nonsense"])
+@pytest.mark.parametrize(("key", "first", "then"), [
+    (keys.POLICY, "ALLOW 0.028", "ALLOW 0.028"),
+    (keys.RUN_ID, "store_restarted", "ALLOW 0.028"),
+    (keys.VENUE, "venue_mismatch", "venue_mismatch"),
+])
+def test_a_start_on_a_spoilt_name_of_the_database_runs_and_denies(redis_url: str, key: str, first: str, then: str,
+                                                                  junk: Callable[[redis.Redis, str], object]) -> None:
+    """Whose it is, which server was trusted, what the thresholds were: the first polls mend what may be mended."""
+    World(redis_url).open_books().close()
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(key)
+        junk(client, key)
+    world = World(redis_url)
+    if world.memory.ours:
+        recall(world.link, world.memory, world.clock)
+        world.start_again()
+    assert world.ask() == first
+    if first == "store_restarted":
+        world.poll()
+        identity.trust_again(world.link, world.memory)
+        assert world.ask() == then
+    said = [event["was"] for event in world.records(keys.EVENTS) if event["kind"] == "policy_changed"]
+    assert said == ([None] if key == keys.POLICY else [])
+    world.close()
+
+
+def test_a_database_whose_owner_cannot_be_read_is_used_once_that_is_mended(redis_url: str) -> None:
+    """Looked at again and again, quietly: it is nobody's to write to until then."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush(keys.VENUE, "x")
+    world = World(redis_url)
+    watch = identity.Watch(world.link, world.memory, world.clock)
+    for _ in range(3):
+        watch.step()
+    assert not world.memory.ours and world.ask() == "venue_mismatch" and world.memory.store_epoch == 0
+    world.redis.delete(keys.VENUE)
+    watch.step()
+    assert world.memory.ours and world.redis.get(keys.VENUE) == VENUE
+    world.close()
