@@ -27,6 +27,9 @@ _NOTES = sa.Table(
     sa.Column("break_id", sa.String(64), nullable=False, index=True), sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("by", sa.String(128), nullable=False), sa.Column("state", sa.String(32), nullable=False),
     sa.Column("owner", sa.String(128), nullable=False), sa.Column("comment", sa.Text, nullable=False))
+_ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": f"LOCK TABLE {_NOTES.name} IN SHARE ROW EXCLUSIVE MODE"}
+"""What keeps other writers out until the transaction ends, by the kind of database: nobody overwrites what another said
+meanwhile."""
 
 
 class RegistryUnavailable(PipelineError):
@@ -49,7 +52,7 @@ class Registry:
         """The latest note of every break that has one."""
         with _errors(), self._engine.connect() as connection:
             rows = connection.execute(sa.select(_NOTES).order_by(_NOTES.c.number)).all()
-        return {row.break_id: Note(row.state, row.owner, row.comment) for row in rows}
+        return {row.break_id: _note(row) for row in rows}
 
     def annotate(self, break_id: str, *, by: str, state: str = "", owner: str | None = None,
                  comment: str | None = None) -> Note:
@@ -58,10 +61,14 @@ class Registry:
             raise ValueError(f"not a break's id: {break_id[:64]!r}")
         if state and state not in STATES:
             raise ValueError(f"state {state[:40]!r}: one of {', '.join(STATES)}")
-        before = self.notes().get(break_id, Note())
-        note = Note(state or before.state, before.owner if owner is None else owner[:128],
-                    before.comment if comment is None else comment[:TEXT_MOST])
         with _errors(), self._engine.begin() as connection:
+            if self._engine.dialect.name in _ALONE:
+                connection.execute(sa.text(_ALONE[self._engine.dialect.name]))
+            latest = sa.select(_NOTES).where(_NOTES.c.break_id == break_id).order_by(_NOTES.c.number.desc()).limit(1)
+            row = connection.execute(latest).first()
+            before = _note(row) if row else Note()
+            note = Note(state or before.state, before.owner if owner is None else owner[:128],
+                        before.comment if comment is None else comment[:TEXT_MOST])
             connection.execute(_NOTES.insert().values(
                 break_id=break_id, at_ms=time.time_ns() // 1_000_000, by=by[:128], state=note.state, owner=note.owner,
                 comment=note.comment))
@@ -75,6 +82,10 @@ class Registry:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _note(row: sa.Row) -> Note:
+    return Note(row.state, row.owner, row.comment)
 
 
 def registry_of(settings: Settings) -> Registry:

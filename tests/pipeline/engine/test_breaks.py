@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +15,7 @@ import pytest
 
 from p33_pipeline.breaks_command import known_breaks
 from p33_pipeline.registry import Registry, RegistryUnavailable
+from p33_pipeline.report.report import Note
 from tests.pipeline.engine.conftest import DAY, HOUR, metadata
 
 ROOT = Path(__file__).parents[3]
@@ -72,6 +75,24 @@ def test_what_people_say_does_not_act_on_the_terminal(p33, break_id):
         told = p33_breaks(p33, *arguments)
         assert told.returncode == 0 and not {"\x1b", "\x07"} & set(told.stdout)
     assert "\\x1b]0;title\\x07\\x0ared" in told.stdout
+
+
+def test_of_several_people_at_once_nobody_undoes_what_another_said(tmp_path):
+    """Each says one thing of the same break, and all three are known."""
+    said = ({"state": "explained"}, {"owner": "ada"}, {"comment": "by hand"})
+    url = f"sqlite:///{tmp_path / 'notes.sqlite'}"
+    people, together = [Registry(url) for _ in said], threading.Barrier(len(said))
+
+    def say(person: Registry, break_id: str, words: dict[str, str]) -> None:
+        together.wait(60)
+        person.annotate(break_id, by="somebody", **words)
+
+    with ThreadPoolExecutor(len(said)) as pool:
+        for number in range(10):
+            list(pool.map(say, people, [f"break{number}"] * len(said), said))
+    assert set(people[0].notes().values()) == {Note("explained", "ada", "by hand")} and len(people[0].notes()) == 10
+    for person in people:
+        person.close()
 
 
 def test_an_annotation_that_says_nothing_is_none(p33, break_id):
