@@ -36,6 +36,9 @@ READ_AT_ONCE = 1_000
 """Small replies stay near the processor: 1,000 at once are read in two thirds of the time that 5,000 take."""
 FILE_ROWS = 10_000
 """What a backlog is cut into. Twice as many cost a pass a tenth more: nothing is read while the last are written."""
+FIRST_READ = 16
+READ_BYTES, FILE_BYTES = 8 << 20, 64 << 20
+"""Fewer are read at once, and stand in a file, where messages are large: they take several times as much memory."""
 KEEP_MS = 86_400_000
 """What the live tools (`p33 explain`, the gate) may still want stays in Redis for a day."""
 RECORDS = {"decisions": keys.DECISIONS, "taken": keys.TAKINGS, "snapshots": keys.SNAPSHOTS, "ledger": keys.JOURNAL,
@@ -117,14 +120,14 @@ class StreamArchiver:
     def _files(self, source: Source, after: Id, until: Id) -> Generator[pa.Table, None, None]:
         """The entries behind `after` as rows, in tables that stay within one day and are one file each."""
         held: list[pa.Table] = []
-        rows, day = 0, None
+        rows, size, day = 0, 0, None
         for entries in self._batches(source.stream, after, until):
             here = day_of(id_of(entries[0][0])[0])
-            if held and (here != day or rows >= FILE_ROWS):
+            if held and (here != day or rows >= FILE_ROWS or size >= FILE_BYTES):
                 yield pa.concat_tables(held)
-                held, rows = [], 0
+                held, rows, size = [], 0, 0
             held.append(table_of(source.table, entries))
-            rows, day = rows + len(entries), here
+            rows, size, day = rows + len(entries), size + held[-1].nbytes, here
         if held:
             yield pa.concat_tables(held)
 
@@ -140,23 +143,24 @@ class StreamArchiver:
         with _redis_errors(stream):
             connection = pool.get_connection()
         try:
+            count = min(FIRST_READ, READ_AT_ONCE)
             with _redis_errors(stream):
-                _ask(connection, stream, after, until)
-            while read := self._answer(connection, stream, until):
+                _ask(connection, stream, after, until, count)
+            while read := self._answer(connection, stream):
+                count = _fitting(read, count)
+                with _redis_errors(stream):
+                    _ask(connection, stream, id_of(read[-1][0]), until, count)
                 yield from _by_day(read)
         finally:
             connection.disconnect()
             pool.release(connection)
 
     @staticmethod
-    def _answer(connection: Connection, stream: str, until: Id) -> list[Entry]:
-        """What was asked for, after the next has been asked for; nothing at the end."""
+    def _answer(connection: Connection, stream: str) -> list[Entry]:
+        """What was asked for; nothing at the end."""
         with _redis_errors(stream):
-            read = [(entry_id, dict(zip(said[::2], said[1::2], strict=True)))
+            return [(entry_id, dict(zip(said[::2], said[1::2], strict=True)))
                     for entry_id, said in connection.read_response()]
-            if read:
-                _ask(connection, stream, id_of(read[-1][0]), until)
-        return read
 
     def _commit(self, table: Table, mark: Mark, rows: pa.Table) -> Mark:
         first, last = (id_of(rows["id"][place].as_py()) for place in (0, -1))
@@ -178,10 +182,12 @@ class StreamArchiver:
         return self.redis.xtrim(source.stream, minid=id_text(least), approximate=False) if least > BEGIN else 0
 
     def _consumed(self, source: Source) -> Id | None:
-        """Up to where everybody who consumes the stream is done; None while nobody has begun."""
+        """Up to where everybody who consumes the stream is done; None while nobody has begun, or nobody can say."""
         if source.table.name == "results":
-            cursor = self.redis.hget(keys.CURSOR, source.stream)
-            return id_of(cursor.split(" ")[0]) if cursor else None
+            try:
+                return id_of((self.redis.hget(keys.CURSOR, source.stream) or "").split(" ")[0])
+            except ValueError:
+                return None
         groups = self.redis.xinfo_groups(source.stream)
         if not any(group["name"] == keys.GROUP for group in groups):
             return None
@@ -195,8 +201,14 @@ class StreamArchiver:
         return id_of(group["last-delivered-id"])
 
 
-def _ask(connection: Connection, stream: str, after: Id, until: Id) -> None:
-    connection.send_command("XRANGE", stream, f"({id_text(after)}", id_text(until), "COUNT", READ_AT_ONCE)
+def _ask(connection: Connection, stream: str, after: Id, until: Id, count: int) -> None:
+    connection.send_command("XRANGE", stream, f"({id_text(after)}", id_text(until), "COUNT", count)
+
+
+def _fitting(read: list[Entry], count: int) -> int:
+    """How many to ask for after these: up to twice as many as before, as far as they are small enough."""
+    size = sum(len(value) for _, fields in read for value in fields.values())
+    return max(min(READ_AT_ONCE, 2 * count, READ_BYTES * len(read) // max(size, 1)), 1)
 
 
 def _by_day(entries: list[Entry]) -> Iterator[list[Entry]]:

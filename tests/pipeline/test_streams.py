@@ -281,6 +281,8 @@ def test_results_are_never_trimmed_past_the_bookkeepers_cursor(redis_client, his
            for n in range(4)]
     go = archiver(redis_client, history, keep_ms=0)
     assert go.run(results).trimmed == 0
+    redis_client.hset(keys.CURSOR, results.stream, "wrecked 3")
+    assert go.run(results).trimmed == 0
     redis_client.hset(keys.CURSOR, results.stream, f"{ids[2]} 3")
     assert go.run(results).trimmed == 2
 
@@ -299,6 +301,28 @@ def test_a_message_that_cannot_be_read_is_kept_whole(redis_client, history):
     assert [row["raw"] for row in rows[:3]] == odd
     assert [bool(row["problem"]) for row in rows] == [True, True, True, False]
     assert "version 2" in rows[1]["problem"] and rows[3]["kind"] == "resume"
+
+
+def test_large_messages_are_read_and_written_few_at_a_time(redis_client, history, monkeypatch):
+    """300 of 800 kB took 1.8 GB of memory, the unit has 2: a run that is killed for it is killed for it again."""
+    monkeypatch.setattr(streams, "READ_BYTES", 100_000)
+    monkeypatch.setattr(streams, "FILE_BYTES", 300_000)
+    asked: list[int] = []
+    ask = streams._ask
+    monkeypatch.setattr(streams, "_ask", lambda *given: asked.append(given[-1]) or ask(*given))
+    ids = add_events(redis_client, 40, start_ms=MIDNIGHT_MS, apart_ms=3)
+    for number in range(40):
+        large = event(MIDNIGHT_MS, 40 + number) | {"odd": "x" * 20_000}
+        ids.append(redis_client.xadd(keys.EVENTS, large, id=f"{MIDNIGHT_MS + 1000 + number}-0"))
+    archiver(redis_client, history).run(EVENTS)
+    assert ids_of(history) == ids
+    assert asked[:2] == [16, 32] and set(asked[3:]) == {4}
+    redis_client.flushall()
+    ids += [redis_client.xadd(keys.EVENTS, {"odd": "x" * 200_000}, id=f"{MIDNIGHT_MS + 5000 + n}-0") for n in range(20)]
+    archiver(redis_client, history).run(EVENTS)
+    assert ids_of(history) == ids and asked[-1] == 1
+    parts = history.parts(TABLES["events"], history.days(TABLES["events"])[0])
+    assert len(parts) >= 4
 
 
 def test_a_redis_that_does_not_answer_is_a_sentence(history):
