@@ -3,6 +3,7 @@
 A cursor moves only past what was answered: a Redis that cannot be asked is a failed tick and the cursor stays.
 """
 
+import re
 import time
 from typing import Final
 
@@ -22,6 +23,7 @@ from p33_sidecar.store import keys
 from p33_sidecar.store.connect import Link, store_errors
 
 READ_AT_ONCE: Final = 50
+ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 AUDITED_MS: Final = 1_800_000
 """So long after its end an hour or a day has had the audit that its schedule asks for."""
 LATE_HOURS, LATE_DAYS = 24, 7
@@ -35,14 +37,16 @@ def audit_on_mismatch(context: dg.SensorEvaluationContext, p33: P33) -> dg.Senso
     link = Link(p33.settings().redis_url, name="pipeline-sensor")
     try:
         with store_errors():
-            if context.cursor is None:
+            if not ENTRY_ID.fullmatch(context.cursor or ""):  # none yet, or one that somebody set
                 return dg.SensorResult(cursor=_newest(link), skip_reason="listening from now on")
             entries = link.redis.xrange(keys.EVENTS, f"({context.cursor}", "+", count=READ_AT_ONCE)
     finally:
         link.close()
     if not entries:
         return dg.SkipReason("no event since the last look")
-    hours = {hour_key(int(entry_id.split("-")[0])): entry_id for entry_id, fields in entries if _opened(fields)}
+    now_ms = _now_ms()  # a server's clock that was ahead leaves ids of hours that no audit can be asked for
+    hours = {hour_key(min(int(entry_id.split("-")[0]), now_ms)): entry_id
+             for entry_id, fields in entries if _opened(fields)}
     requests = [dg.RunRequest(run_key=entry_id, partition_key=hour, tags={"requested_by": "mismatch"})
                 for hour, entry_id in hours.items()]
     return dg.SensorResult(run_requests=requests, cursor=entries[-1][0])

@@ -32,9 +32,13 @@ def run_link(dagster_url: str, run_id: str) -> str:
 
 
 def post(url: str, message: Message) -> None:
-    """Send it. Raises WebhookFailed for anything but a 2xx answer, without the URL or what the answer says."""
+    """Send it. Raises WebhookFailed for anything but a 2xx answer, without the URL or what the answer says.
+
+    What follows the status is not waited for: a hook that never ends its answer has taken the message all the same.
+    """
     try:
-        answer = httpx.post(url, json=body(message), timeout=TIMEOUT_S)
+        with httpx.stream("POST", url, json=body(message), timeout=TIMEOUT_S) as answer:
+            pass
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise WebhookFailed(f"P33_WEBHOOK_URL gave no answer ({type(error).__name__})") from None
     if not answer.is_success:

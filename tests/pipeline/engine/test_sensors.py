@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Event, Thread
 
 import dagster as dg
 import pytest
@@ -10,11 +13,14 @@ import redis
 
 from p33_pipeline.audit_sensors import audit_on_mismatch, tell_of_errors
 from p33_pipeline.news import NOTE
+from p33_pipeline.partitions import hour_key
 from p33_pipeline.resources import P33
 from p33_pipeline.sensors import tell_of_failed_runs
-from p33_pipeline.webhook import WebhookFailed
+from p33_pipeline.webhook import Message, WebhookFailed, post
 from p33_sidecar.errors import StoreUnavailable
+from p33_sidecar.rehearsal.server import EmbeddedServer
 from p33_sidecar.store import keys
+from tests.core.made import NOW_MS
 from tests.pipeline.engine.conftest import DAY, HOUR, SECRET, UI, Hook, build_defs
 
 
@@ -49,6 +55,56 @@ def test_a_redis_that_is_away_fails_the_tick_and_keeps_the_cursor(p33):
     away = P33(overrides=p33.overrides | {"REDIS_URL": "redis://127.0.0.1:1/0"})
     with pytest.raises(StoreUnavailable):
         look(away, "5-0")
+
+
+@pytest.mark.parametrize("cursor", ["", "yesterday", "5", "5-0 "])
+def test_a_cursor_that_is_none_listens_from_now_on(store, p33, cursor):
+    """As the first turn does: the UI lets anybody set one, and every turn failed after that."""
+    with redis.Redis.from_url(store.url) as client:
+        last = event(client, "mismatch", "opened")
+    found = look(p33, cursor)
+    assert (found.cursor, found.run_requests or []) == (last, [])
+
+
+def test_a_mismatch_from_a_clock_that_was_ahead_starts_the_audit_of_now(p33, instance):
+    """Its own hour has not come: no run can be asked for it, and every turn failed, until it had."""
+    with EmbeddedServer() as server, redis.Redis.from_url(server.url) as client:
+        body = json.dumps({"v": 1, "kind": "mismatch", "state": "opened"})
+        client.xadd(keys.EVENTS, {"kind": "mismatch", "json": body}, id=f"{NOW_MS * 1000}-0")
+        there = P33(overrides=p33.overrides | {"REDIS_URL": server.url})
+        before = hour_key(time.time_ns() // 1_000_000)
+        tick = audit_on_mismatch.evaluate_tick(dg.build_sensor_context(
+            instance=instance, cursor="0-0", resources={"p33": there}, definitions=build_defs(p33=there)))
+    request, = tick.run_requests
+    assert before <= request.partition_key <= hour_key(time.time_ns() // 1_000_000)
+    assert tick.cursor == f"{NOW_MS * 1000}-0"
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Takes a message, and begins an answer that it never ends."""
+
+    over = Event()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.flush()
+        self.over.wait(120)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def test_a_hook_that_never_ends_its_answer_has_taken_the_message(p33):
+    """It was waited for in vain, and the same message was sent again at every turn."""
+    with HTTPServer(("127.0.0.1", 0), Endless) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            post(f"http://127.0.0.1:{server.server_port}/", Message("a", "b", "c", "d", "e"))
+        finally:
+            Endless.over.set()
+            server.shutdown()
 
 
 def turn(sensor: dg.SensorDefinition, p33: P33, instance: dg.DagsterInstance, cursor: str | None):
