@@ -7,7 +7,6 @@ policy does not grow with the verdicts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from functools import reduce
 from operator import add
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from p33_pipeline.review.changes import HOUR_MS, Changes, Pair, Rule, changes_of
 from p33_pipeline.review.grid import Cells, Grid, cells_of, lots_of, risky
-from p33_pipeline.review.judge import Judged, judge, wrong_cents
+from p33_pipeline.review.judge import Facts, Judged, judge, wrong_cents
 from p33_pipeline.review.replies import Replies, thinned
 from p33_pipeline.review.stretches import each, stretches
 from p33_pipeline.review.verdicts import Verdicts
@@ -30,7 +29,7 @@ class Court(msgspec.Struct, frozen=True):
     replies: Replies
     kept: dict[int, np.ndarray]
     grid: Grid
-    material_pct: Decimal
+    facts: Facts
     lost_cap_ms: int
 
     def heard(self, verdicts: Verdicts) -> tuple[list[Cells], np.ndarray]:
@@ -57,7 +56,8 @@ class Court(msgspec.Struct, frozen=True):
     def hours(self, verdicts: Verdicts) -> np.ndarray:
         """Those in which something was judged, ascending, in hours since 1970."""
         def hours(stretch: slice) -> np.ndarray:
-            return np.unique(verdicts.at_ms[stretch][verdicts.known[stretch]] // HOUR_MS)
+            hour = verdicts.at_ms[stretch][verdicts.known[stretch]] // HOUR_MS
+            return np.unique(hour[np.append(True, hour[1:] != hour[:-1])[:len(hour)]])  # few are left of those in a row
 
         return np.unique(np.concatenate(each(hours, stretches(len(verdicts.at_ms)))))
 
@@ -77,5 +77,4 @@ class Court(msgspec.Struct, frozen=True):
     def _judged(self, part: Verdicts, poll_ms: Sequence[int]) -> list[Judged]:
         """The stretch at these intervals."""
         looks = [thinned(self.replies, self.kept[ms], part) if ms in self.kept else part.own for ms in poll_ms]
-        return judge(self.db, part, looks, stale_ms=self.grid.stale_ms, cooldown_ms=self.grid.cooldown_ms,
-                     tolerance_pct=self.grid.tolerance_pct, material_pct=self.material_pct)
+        return judge(self.facts, part, looks, stale_ms=self.grid.stale_ms, cooldown_ms=self.grid.cooldown_ms)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
+from threading import Lock
 from typing import Final, Literal
 
 import duckdb
@@ -42,12 +43,49 @@ class Judged(msgspec.Struct, frozen=True):
         return self.facts[name].to_numpy()
 
 
-def judge(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, looks: Sequence[Look], *, stale_ms: Sequence[int],
-          cooldown_ms: Sequence[int], tolerance_pct: Sequence[Decimal], material_pct: Decimal) -> list[Judged]:
+class Facts:
+    """What was judged already: pairs of a row of `all_terms` and an amount, each judged once for all stretches.
+
+    Stretches may ask side by side. A question to DuckDB costs milliseconds, however few facts it is about.
+    """
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, verdicts: Verdicts, *, tolerance_pct: Sequence[Decimal],
+                 material_pct: Decimal) -> None:
+        self._db, self._terms, self._amounts = db, verdicts.all_terms, verdicts.amounts
+        self._how = {"tolerance_pct": tolerance_pct, "material_pct": material_pct}
+        self._lock, self._keys, self._places = Lock(), np.empty(0, np.int64), np.empty(0, np.int64)
+        self._told: list[pa.Table] = []
+
+    def of(self, terms: np.ndarray, amt: np.ndarray) -> pa.Table:
+        """The facts of these pairs, row by row; the pairs differ. An amount of -1 is none."""
+        keys = terms * np.int64(len(self._amounts) + 1) + (amt + 1)
+        with self._lock:
+            places = self._found(keys)
+            new = places < 0
+            if new.any() or not self._told:
+                self._judge(keys[new], terms[new], amt[new])
+                places = self._found(keys)
+            return pa.concat_tables(self._told).take(pa.array(places))
+
+    def _found(self, keys: np.ndarray) -> np.ndarray:
+        """Each key's place among what was told, or -1."""
+        near = np.searchsorted(self._keys, keys)
+        return np.where(np.append(self._keys, -1)[near] == keys, np.append(self._places, -1)[near], -1)
+
+    def _judge(self, keys: np.ndarray, terms: np.ndarray, amt: np.ndarray) -> None:
+        facts = self._terms.take(pa.array(terms)).append_column("amt", gathered(self._amounts, amt))
+        self._told.append(judged_facts(self._db, facts, **self._how))
+        order = np.argsort(keys)
+        near = np.searchsorted(self._keys, keys[order])
+        self._places = np.insert(self._places, near, len(self._keys) + order)
+        self._keys = np.insert(self._keys, near, keys[order])
+
+
+def judge(facts: Facts, verdicts: Verdicts, looks: Sequence[Look], *, stale_ms: Sequence[int],
+          cooldown_ms: Sequence[int]) -> list[Judged]:
     """Every verdict at every look; axes ascend."""
     fact, terms, amt = paired(verdicts.terms, [look.amt for look in looks])
-    facts = verdicts.all_terms.take(pa.array(terms)).append_column("amt", gathered(verdicts.amounts, amt))
-    found = judged_facts(db, facts, tolerance_pct=tolerance_pct, material_pct=material_pct)
+    found = facts.of(terms, amt)
     cooldown_denies = len(cooldown_ms) - _passed(tuple(cooldown_ms), verdicts.order_age_ms, side="right")
     return [Judged(_timely(verdicts, look), _passed(tuple(stale_ms), look.age_ms, side="left"), cooldown_denies,
                    here, found)

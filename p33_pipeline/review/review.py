@@ -23,6 +23,7 @@ from p33_pipeline.review.changes import Flip, Loss, Pair, Rule, flipped, flips_o
 from p33_pipeline.review.choose import Interval
 from p33_pipeline.review.court import Court
 from p33_pipeline.review.grid import Counts, Grid, counts_of, grid_around
+from p33_pipeline.review.judge import Facts
 from p33_pipeline.review.verdicts import Verdicts, in_hindsight, verdicts_of
 from p33_sidecar.core.model import Policy
 from p33_sidecar.core.record import policy_of, read_record
@@ -100,7 +101,8 @@ def review(tables: dict[str, Any], *, from_ms: int, to_ms: int, fallback: Policy
         grid = grid_around(policy, stale_ms=parameters.stale_ms, cooldown_ms=parameters.cooldown_ms,
                            tolerance_pct=parameters.tolerance_pct, poll_ms=parameters.poll_ms)
         kept = {poll_ms: replies.last_kept(poll_ms) for poll_ms in grid.poll_ms if poll_ms != policy.poll_ms}
-        court = Court(db, replies, kept, grid, parameters.material_pct, policy.plan_max_age_ms)
+        facts = Facts(db, verdicts, tolerance_pct=grid.tolerance_pct, material_pct=parameters.material_pct)
+        court = Court(db, replies, kept, grid, facts, policy.plan_max_age_ms)
         return _judge(court, verdicts, policy, parameters, from_ms=from_ms, to_ms=to_ms)
 
 

@@ -14,7 +14,7 @@ from p33_pipeline.archive.rows import table_of
 from p33_pipeline.audit.scope import Scope, scope_of
 from p33_pipeline.history import TABLES
 from p33_pipeline.review.cases import read_cases
-from p33_pipeline.review.judge import judge
+from p33_pipeline.review.judge import Facts, judge
 from p33_pipeline.review.rules import tolerance_units
 from p33_pipeline.review.verdicts import in_hindsight, verdicts_of
 from p33_sidecar.core.checks import decide, evaluation_failed
@@ -46,8 +46,8 @@ def vectorised(many, *, by_record: bool) -> list[dict]:
     scope = opened([written(one)[0].decode() for one in many], by_record=by_record)
     with scope.db as db:
         verdicts, _ = in_hindsight(db, verdicts_of(read_cases(scope), len(many)))
-        (judged,) = judge(db, verdicts, [verdicts.own], stale_ms=STALE, cooldown_ms=COOLDOWN,
-                          tolerance_pct=TOLERANCE, material_pct=Decimal(5))
+        facts = Facts(db, verdicts, tolerance_pct=TOLERANCE, material_pct=Decimal(5))
+        (judged,) = judge(facts, verdicts, [verdicts.own], stale_ms=STALE, cooldown_ms=COOLDOWN)
     facts = judged.facts.to_pylist()
     found = {seq: {"closable": facts[fact]["closable"] and timely, "stale_denies": stale, "cooldown_denies": cooldown,
                    "tolerance_denies": facts[fact]["tolerance_denies"], "closed4": facts[fact]["closed4"]}
