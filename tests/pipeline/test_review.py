@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
+from p33_pipeline.review import cases, stretches
 from p33_pipeline.review.review import Parameters, review
 from p33_sidecar.core.model import Policy
 from tests.pipeline.hindsight import BEGIN_MS, HELD, History, Trade, planted
@@ -80,6 +81,17 @@ def test_flips_name_each_verdict_that_would_change_and_whether_rightly():
     now = reviewed(history, poll_ms=(5_000,))
     assert len(flips) == now.current.wrong_allows + now.current.wrong_denials > 20
     assert sum(f.wrong_cents for f in flips if f.becomes == "DENY") == now.current.wrong_cents > 0
+
+
+@pytest.mark.parametrize("rows", [5, 50])
+def test_however_it_is_cut_a_range_has_one_review(monkeypatch, rows):
+    """Stretches share what was judged, and each begins and ends between verdicts of any symbol."""
+    history = planted(10, policy=POLICY, stale_ms=7_000, cooldown_ms=9_000, tolerance_pct=Decimal("0.5"))
+    whole = reviewed(history, poll_ms=(5_000, 10_000))
+    monkeypatch.setattr(stretches, "ROWS", rows)
+    monkeypatch.setattr(cases, "BATCH_ROWS", 13 * rows)
+    assert reviewed(history, poll_ms=(5_000, 10_000)) == whole
+    assert whole.recommended is not None and whole.flips and whole.losses
 
 
 def test_how_wrong_an_allow_was_is_told_in_money():
