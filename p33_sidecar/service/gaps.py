@@ -7,6 +7,7 @@ was noticed equals it, to the last digit, or when a person settles it.
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 
 import msgspec
 
@@ -47,11 +48,11 @@ class Gaps:
             return
         self._seen_poll = poll.requested_mono_ns
         for symbol in list(self.memory.books):
-            self._clear(symbol)
+            self._clear(symbol, poll.positions.get(symbol))
 
-    def _clear(self, symbol: str) -> None:
+    def _clear(self, symbol: str, amt: Decimal | None) -> None:
         line, gap_ms = self.memory.books[symbol].line, self.memory.gap_ms
-        if line.book is None or not line.gap_since(gap_ms) or self.memory.positions.get(symbol) != line.book.amt:
+        if line.book is None or not line.gap_since(gap_ms) or amt != line.book.amt:
             return
         cleared = msgspec.structs.replace(line, ver=line.ver + 1, gap_cleared_ms=gap_ms)
         if self.store.change(Change(symbol=symbol, ver=line.ver, line=cleared)) is None:

@@ -37,7 +37,11 @@ class KeptBook(msgspec.Struct, frozen=True, gc=False):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """How a poll went. `outcome` is `ok` or the kind of failure; `offset_ms` the exchange's clock less ours by then."""
+    """How a poll went. `outcome` is `ok` or the kind of failure; `offset_ms` the exchange's clock less ours by then.
+
+    `positions`: what a good reply said of every symbol it knew, flat ones too; None in hedge mode. Whoever compares
+    amounts and times takes both from one poll: the next may come in between.
+    """
 
     outcome: str
     requested_ms: int
@@ -45,6 +49,7 @@ class Poll(msgspec.Struct, frozen=True):
     requested_mono_ns: int
     detail: str = ""
     offset_ms: int = 0
+    positions: dict[str, Decimal | None] = {}
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -77,8 +82,6 @@ class Memory:
         self.allowlist, self.configured = allowlist, configured
         # poller
         self.snapshots: dict[str, SeenSnapshot] = {}
-        self.positions: dict[str, Decimal | None] = {}
-        """Every symbol known from the last good reply, flat ones too; None in hedge mode."""
         self.held: frozenset[str] = frozenset()
         """Symbols with a position when last seen, be it before this start."""
         self.hedge_account = False
@@ -176,6 +179,11 @@ class Memory:
         self.turns[loop] = mono_ns
 
     # -- reading ----------------------------------------------------------------------------------------------
+
+    @property
+    def positions(self) -> dict[str, Decimal | None]:
+        """What the last good reply said of every symbol it knew."""
+        return self.last_good_poll.positions if self.last_good_poll else {}
 
     @property
     def ours(self) -> bool:

@@ -62,7 +62,7 @@ class Openings:
     # -- from two replies -------------------------------------------------------------------------------------
 
     def _consider(self, symbol: str, poll: Poll, cursor: Cursor) -> None:
-        amt = self.memory.positions.get(symbol)
+        amt = poll.positions.get(symbol)
         if amt is None or not self._may_open(symbol):
             self.candidates.pop(symbol, None)
             return
@@ -123,4 +123,4 @@ class Openings:
     def _was_flat(self, symbol: str, seen_ms: int) -> bool:
         """In the last good reply, asked for before the result became known."""
         poll = self.memory.last_good_poll
-        return poll is not None and poll.requested_ms < seen_ms and self.memory.positions.get(symbol) == 0
+        return poll is not None and poll.requested_ms < seen_ms and poll.positions.get(symbol) == 0

@@ -119,13 +119,13 @@ class Poller:
     def _keep(self, reply: PositionsReply) -> None:
         """As old as the start of the very request that brought it: a refused first try does not count."""
         memory, received_ms = self.memory, self.clock.now_ms()
-        poll = Poll("ok", reply.requested_ms, received_ms, reply.requested_mono_ns,
-                    offset_ms=self.exchange.server_offset_ms())
         sifted = sift(reply.positions, self._versions)
+        poll = Poll("ok", reply.requested_ms, received_ms, reply.requested_mono_ns,
+                    offset_ms=self.exchange.server_offset_ms(),
+                    positions={symbol: position.amt for symbol, position in sifted.current.items()})
         self._say_behind(sifted.behind)
-        memory.positions = {symbol: position.amt for symbol, position in sifted.current.items()}
         memory.held = still_held(memory.held, sifted.current)
-        left, memory.scope = memory.scope, self._scope()
+        left, memory.scope = memory.scope, self._scope(frozenset(poll.positions))
         symbols = [*sorted(memory.scope), *sorted(left - memory.scope)]
         snapshots = snapshots_of(sifted.current, symbols, requested_ms=poll.requested_ms)
         self._write(snapshots, sifted, reply, poll)
@@ -136,10 +136,10 @@ class Poller:
         self._failing = ""
         self.incidents.compare()
 
-    def _scope(self) -> frozenset[str]:
-        """The list, what has a position on the exchange, and what has one in the book."""
+    def _scope(self, known: frozenset[str]) -> frozenset[str]:
+        """The list (`*`: all that is known), what has a position on the exchange, and what has one in the book."""
         memory = self.memory
-        listed = frozenset(memory.positions) if memory.allowlist is None else memory.allowlist
+        listed = known if memory.allowlist is None else memory.allowlist
         booked = {s for s, kept in memory.books.items() if kept.line.book and kept.line.book.amt != 0}
         return listed | memory.held | booked
 

@@ -79,8 +79,9 @@ class Keeping:
     def say(self, amt: str | None = "0.038", **others: str) -> None:
         """A good reply asked for now. None: the symbol is not in it."""
         amounts = ({} if amt is None else {"BTCUSDT": amt}) | others
-        self.memory.positions = {symbol: Decimal(said) for symbol, said in amounts.items()}
-        self.memory.last_poll = self.memory.last_good_poll = Poll("ok", self.clock.ms, self.clock.ms, self.clock.ns)
+        self.memory.last_poll = self.memory.last_good_poll = Poll(
+            "ok", self.clock.ms, self.clock.ms, self.clock.ns,
+            positions={symbol: Decimal(said) for symbol, said in amounts.items()})
 
     def opened(self, amt: str = "0.038", **others: str) -> Self:
         """Two agreeing replies, half a second apart, and a second after them."""

@@ -58,7 +58,6 @@ def hold(memory: Memory, symbol: str, exchange: str | None, ledger: str | None, 
     """Give a symbol its two amounts. None: not known; side HEDGE: legs."""
     if exchange is not None or side:
         amt = None if side == HEDGE else Decimal(exchange)
-        memory.positions[symbol] = amt
         memory.held |= {symbol} if amt is None or amt else set()
         memory.keep_snapshot(
             Snapshot(symbol=symbol, amt=amt, ts_ms=NOW_MS - age_ms, side=side or side_of(amt), entry_price="98000.1",

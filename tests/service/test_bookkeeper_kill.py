@@ -101,7 +101,7 @@ def play(url: str, *, at: int = -1, executed: bool = False) -> tuple[Keeping, in
             turn(k)
         except (Died, StoreUnavailable):
             dead, k = k, k.again()
-            k.memory.positions, k.memory.last_good_poll = dead.memory.positions, dead.memory.last_good_poll
+            k.memory.last_good_poll = dead.memory.last_good_poll
             dead.close()
             turn(k)
     return k, breaking.count

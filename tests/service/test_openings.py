@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from p33_sidecar.store import keys
-from tests.service.keeping import DAY_MS, Keeping
-from tests.service.world import RESULTS
+from p33_sidecar.store.connect import server_ms
+from tests.service.keeping import DAY_MS, HandClock, Keeping
+from tests.service.world import RESULTS, World
 
 
 @pytest.fixture
@@ -192,3 +194,50 @@ def test_a_book_of_a_symbol_out_of_scope_is_not_opened(keeping: Keeping) -> None
     keeping.opened("0.038", XRPUSDT="5")
     assert keeping.ledger("XRPUSDT") == {}
     assert keeping.redis.xlen(RESULTS) == 0
+
+
+# -- while the next reply is being kept ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def between(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """One reply that the bookkeeper has not looked at; it takes its turn while the next one is being written."""
+    with redis.Redis.from_url(redis_url) as client:
+        world = World(redis_url, clock=HandClock(server_ms(client)))
+    world.clerk.step()
+    world.book()
+    world.exchange.amounts["BTCUSDT"] = "0.028"
+    world.poller.poll()
+    world.clock.pass_ms(600)
+    write = world.poller.store.write
+
+    def written(*what: object, **how: object) -> list[str]:
+        world.book()
+        return write(*what, **how)
+
+    monkeypatch.setattr(world.poller.store, "write", written)
+    yield world
+    world.close()
+
+
+def test_one_reply_is_not_taken_for_two(between: World) -> None:
+    """0.028, then 0.038: seen before it was kept and again when it was, the second agrees with nobody but itself."""
+    between.exchange.amounts["BTCUSDT"] = "0.038"
+    between.poll()
+    assert between.ledger() == {}
+    between.clock.pass_ms(600)
+    between.poll()
+    assert between.ledger()["last_known_amt"] == "0.038"
+
+
+def test_a_symbol_that_a_fill_has_made_flat_was_not_flat_before_it(between: World) -> None:
+    """0.028, its close, 0: what the second reply says is no reason to open at zero and book the close on top."""
+    between.redis.xadd(RESULTS, {
+        "plan_id": "p1", "symbol": "BTCUSDT", "executed": "True", "order_id": "8389765", "side": "SELL",
+        "executed_qty": "0.028"}, id=f"{between.clock.now_ms() - 100}-0")
+    between.exchange.amounts["BTCUSDT"] = "0"
+    between.poll()
+    for _ in range(2):
+        between.clock.pass_ms(600)
+        between.poll()
+    assert between.ledger()["last_known_amt"] == "0"
