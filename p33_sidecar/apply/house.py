@@ -63,11 +63,11 @@ class House:
             permit_ttl_ms=settings["P33_PERMIT_TTL"])
         self.lines = Lines(self._handle)
         self._idle: queue.LifoQueue[Applier] = queue.LifoQueue()
-        store, finders = self._store("apply"), self._store("apply-finder")
+        store, self._finders = self._store("apply"), self._store("apply-finder")
         self.reader = PlanReader(store, self.lines, self.clock, wait_ms=self.rules.wait_ms,
                                  passed_over=lambda: metrics.plan("passed_over"))
-        self.finder = Finder(finders, self._orders(finders), metrics, self.sent, instance=self.rules.instance,
-                             in_hand=self.lines.plans)
+        self.finder = Finder(self._finders, self._orders(self._finders), metrics, self.sent,
+                             instance=self.rules.instance, in_hand=self.lines.plans)
         self._start_store = store
         metrics.watch(in_hand=self.lines.count, sought=lambda: self.finder.count)
 
@@ -109,6 +109,10 @@ class House:
         finding.join()
 
     def _find(self) -> None:
+        """The finder only reads while nothing is lost, and a replica answers whoever reads: after a fail-over it
+        follows the reader, who writes and so has been told (timeline T06)."""
+        if self._finders.link.run_id != self._start_store.link.run_id:
+            self._finders.link.reconnect()
         self.finder.step()
         self.stopping.wait(FINDER_PAUSE_S)
 
