@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from p33_pipeline.audit.scope import Scope, rows
-from p33_sidecar.core.ledger import OrderMark, OrderReport, book_order, contain_order
+from p33_sidecar.core.ledger import OrderMark, OrderReport, book_order, contain_order, opened_as_of
 from p33_sidecar.core.orders import may_be_same
 from p33_sidecar.core.plan import MessageRefused
 from p33_sidecar.core.quantity import ZERO, total
@@ -52,8 +52,9 @@ def bounded(amt: Decimal, most: Decimal) -> Decimal:
 
 
 def accounts_of(scope: Scope) -> Accounts:
-    """Both accounts of every symbol from the archive's beginning; an opening holds from a cooldown before its entry."""
-    journal = rows(scope, "SELECT symbol, cause, order_id, plan_id, result_id, delta, amt_after AS amt, "
+    """Both accounts of every symbol from the archive's beginning; an opening holds from the first of the replies
+    that it was made from, at least from a cooldown before its entry."""
+    journal = rows(scope, "SELECT symbol, cause, order_id, plan_id, result_id, delta, amt_after AS amt, why, "
                           "epoch_ms(booked_at) AS at_ms FROM ledger WHERE problem IS NULL ORDER BY \"at\", seq")
     results = rows(scope, "SELECT id, symbol, epoch_ms(\"at\") AS at_ms, raw FROM results "
                           "WHERE problem IS NULL AND len(orders) > 0 ORDER BY \"at\", seq")
@@ -61,7 +62,9 @@ def accounts_of(scope: Scope) -> Accounts:
     contained = {line["result_id"] for line in journal if line["cause"] in CONTAINED}
     for line in journal:
         if line["cause"] not in CONTAINED and line["amt"] is not None:
-            line["at_ms"] -= scope.policy.cooldown_ms if line["cause"] == "opening" else 0
+            if line["cause"] == "opening":
+                as_of_ms = opened_as_of(line["why"] or "")
+                line["at_ms"] = min(line["at_ms"] - scope.policy.cooldown_ms, as_of_ms or line["at_ms"])
             ledger.setdefault(line["symbol"], []).append(msgspec.convert(line, Step))
     by_symbol: dict[str, list[dict]] = {}
     for row in results:

@@ -20,11 +20,11 @@ def source_findings(scope: Scope) -> list[SourceFinding]:
 
 
 def _snapshot_gaps(scope: Scope) -> Iterator[SourceFinding]:
-    """Longer than three polls, at least 10 s, without a good poll; the last one up to the archive's end.
+    """Longer than three polls of that time, at least 10 s, without a good poll; the last one up to the archive's end.
 
     One that began before the range is the range's as well where so much of it lies inside, from the range's begin on.
     """
-    allowed_ms = max(MOST_POLLS_APART * scope.policy.poll_ms, LEAST_GAP_MS)
+    spans = _spans(scope)
     times = [row["at_ms"] for row in rows(
         scope, "SELECT epoch_ms(requested_at) AS at_ms FROM snapshots WHERE outcome = 'ok' AND problem IS NULL "
                "ORDER BY at_ms")]
@@ -34,9 +34,26 @@ def _snapshot_gaps(scope: Scope) -> Iterator[SourceFinding]:
     for before_ms, after_ms in zip(times, [*times[1:], *(max(end_ms, last) for last in times[-1:])], strict=True):
         begin_ms = max(before_ms, scope.from_ms)
         inside_ms = after_ms - before_ms if begin_ms == before_ms else min(after_ms, scope.to_ms) - begin_ms
-        if inside_ms > allowed_ms:
+        if inside_ms > LEAST_GAP_MS and inside_ms > MOST_POLLS_APART * _poll_ms(scope, spans, before_ms, after_ms):
             why = _why(scope, before_ms, after_ms)
             yield SourceFinding("snapshot_gap", begin_ms, f"no good poll for {after_ms - before_ms} ms{why}")
+
+
+def _spans(scope: Scope) -> list[dict]:
+    """From the first to the last verdict of each poll interval: the setting may have been another then."""
+    return rows(scope, "SELECT poll_ms, epoch_ms(min(decided_at)) AS first_ms, epoch_ms(max(decided_at)) AS last_ms "
+                       "FROM decisions WHERE poll_ms IS NOT NULL AND problem IS NULL GROUP BY poll_ms")
+
+
+def _poll_ms(scope: Scope, spans: list[dict], before_ms: int, after_ms: int) -> int:
+    """The poll interval of a time: the longest around it, else the one before it, else the one after it."""
+    around = [span for span in spans if span["first_ms"] <= after_ms and span["last_ms"] >= before_ms]
+    if around:
+        return max(span["poll_ms"] for span in around)
+    earlier = [span for span in spans if span["last_ms"] < before_ms]
+    nearest = (max(earlier, key=lambda span: span["last_ms"]) if earlier
+               else min(spans, key=lambda span: span["first_ms"], default=None))
+    return nearest["poll_ms"] if nearest else scope.policy.poll_ms
 
 
 def _why(scope: Scope, from_ms: int, to_ms: int) -> str:

@@ -7,6 +7,7 @@ only orders and people change it.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Final
 
@@ -16,6 +17,7 @@ from .model import Value
 from .quantity import ZERO, difference, product, total
 
 SIGNS: Final = {"BUY": Decimal(1), "SELL": Decimal(-1)}
+_AS_OF: Final = re.compile(r", as of (\d{1,15})\Z", re.ASCII)
 
 
 class OrderReport(Value):
@@ -133,3 +135,14 @@ def _towards_zero(before: Decimal, after: Decimal) -> tuple[Decimal, str | None]
     if after.copy_abs() > before.copy_abs():
         return before, "reduce_only_grows_position"
     return after, None
+
+
+def opened_because(why: str, *, as_of_ms: int) -> str:
+    """An opening's reason in the journal: from when on it holds is older than its entry."""
+    return f"{why}, as of {as_of_ms}"
+
+
+def opened_as_of(why: str) -> int | None:
+    """From when on the opening of such a reason holds; None where it does not say."""
+    said = _AS_OF.search(why)
+    return int(said[1]) if said else None

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
+from ..core.ledger import opened_because
 from ..core.model import Book
 from ..core.quantity import ZERO, text
 from ..core.results import Result
@@ -99,7 +100,7 @@ class Openings:
     def _entry(self, symbol: str, candidate: Candidate, why: str) -> JournalEntry:
         return JournalEntry(v=1, symbol=symbol, rev=1, cause=OPENING, delta=text(candidate.amt), amt_before=None,
                             amt_after=text(candidate.amt), at_ms=self.clock.now_ms(), by=BOOKKEEPER,
-                            why=f"{why}, as of {candidate.as_of_ms}")
+                            why=opened_because(why, as_of_ms=candidate.as_of_ms))
 
     # -- from a first fill ------------------------------------------------------------------------------------
 
