@@ -111,7 +111,7 @@ def _of_gap(scope: Scope, gap: list[Change], accounts: Accounts, *, traded: list
         expected = [difference(exchange, off) for off in (ledger, redis)]
         if any(disagreement(exchange, amt, tolerance_pct=tolerance) for amt in expected):
             running.append(Moment(change.symbol, change.at_ms, change.at_ms, change.before_ms, exchange, *expected,
-                                  change.mark_price, differs=True))
+                                  change.mark_price, differs=True, before=change.before_amt))
         elif running:
             yield _over(running, change.at_ms)
             running = []

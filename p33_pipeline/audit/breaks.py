@@ -8,7 +8,6 @@ range behind it tells what became of it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from decimal import Decimal
 from itertools import groupby
@@ -16,7 +15,7 @@ from itertools import groupby
 import msgspec
 import pyarrow as pa
 
-from p33_pipeline.audit.accounts import Accounts, Step
+from p33_pipeline.audit.accounts import Accounts
 from p33_pipeline.audit.between import Passing
 from p33_pipeline.audit.causes import OURS, PASSES, Case, Traded, class_of
 from p33_pipeline.audit.findings import Break, Evidence, break_id
@@ -150,20 +149,12 @@ def _case(scope: Scope, accounts: Accounts, interval: Interval, trades: list[Tra
     booked = [step for step in ledger if step.at_ms <= settled.received_ms]
     closed_ms = interval.closed_ms
     return Case(
-        first=first, settled=settled,
-        before=_amount_at(ledger, since_ms) if first.before_ms is not None else None,
-        trades=around(trades), bookings=around(ledger), results=around(redis),
+        first=first, settled=settled, trades=around(trades), bookings=around(ledger), results=around(redis),
         booked_orders=frozenset(step.order_id for step in booked),
         booked_plans=frozenset(step.plan_id for step in booked if step.plan_id and not step.order_id),
         closed_within_cooldown=closed_ms is not None and closed_ms - first.requested_ms <= scope.policy.cooldown_ms,
         tolerance_pct=scope.policy.qty_tolerance_pct,
     )
-
-
-def _amount_at(steps: list[Step], at_ms: int) -> Decimal | None:
-    """The account at a time; at a look that agreed it stands for the exchange's own."""
-    index = bisect_right([step.at_ms for step in steps], at_ms)
-    return steps[index - 1].amt if index else None
 
 
 def _trades(scope: Scope, accounts: Accounts) -> dict[str, list[Traded]]:

@@ -47,12 +47,11 @@ class Traded(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A break's beginning with all that happened around it. `before` is the exchange at the last look that agreed,
-    `settled` the look that tells the cause. `booked_plans`: of orders that the journal knows by their plan alone."""
+    """A break's beginning with all that happened around it. `settled` is the look that tells the cause; `booked_plans`
+    are those of orders that the journal knows by their plan alone."""
 
     first: Moment
     settled: Moment
-    before: Decimal | None
     trades: tuple[Traded, ...]
     bookings: tuple[Step, ...]
     results: tuple[Step, ...]
@@ -91,9 +90,9 @@ def fill_not_booked(case: Case) -> bool:
 
 def snapshot_is_old(case: Case) -> bool:
     """The exchange's own trades lead to the ledger's amount; only the snapshot does not show it."""
-    if case.before is None or not case.trades:
+    now = case.first.before
+    if now is None or not case.trades:
         return False
-    now = case.before
     for trade in case.trades:
         now = total(now, trade.delta)
     return disagreement(now, case.settled.ledger, tolerance_pct=case.tolerance_pct) is None

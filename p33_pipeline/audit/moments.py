@@ -25,7 +25,8 @@ _STEPS = pa.schema([("symbol", pa.string()), ("at_ms", pa.int64()), ("amt", AMOU
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One poll's look at one symbol. `before_ms` is the request of the symbol's poll before it, None at the first."""
+    """One poll's look at one symbol. `before_ms` is the request of the symbol's poll before it, `before` what that one
+    saw; None at the first."""
 
     symbol: str
     requested_ms: int
@@ -36,6 +37,7 @@ class Moment(msgspec.Struct, frozen=True):
     redis: Decimal | None
     mark_price: Decimal | None
     differs: bool
+    before: Decimal | None = None
 
 
 def moments(scope: Scope, accounts: Accounts, *, since_ms: int) -> list[Moment]:
@@ -93,10 +95,10 @@ WITH polls AS (
     END AS differs
   FROM ended
 ), followed AS (
-  SELECT *, lag(requested_ms) OVER w AS before_ms,
+  SELECT *, lag(requested_ms) OVER w AS before_ms, lag(exchange) OVER w AS "before",
     lag(differs, 1, false) OVER w OR lag(differs, 2, false) OVER w AS follows
   FROM judged WINDOW w AS (PARTITION BY symbol ORDER BY requested_ms)
 )
-SELECT symbol, requested_ms, received_ms, before_ms, exchange, ledger, redis, mark_price, differs
+SELECT symbol, requested_ms, received_ms, before_ms, exchange, ledger, redis, mark_price, differs, "before"
 FROM followed WHERE differs OR follows ORDER BY symbol, requested_ms
 """  # noqa: S608 - put together from constants; values are bound

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from tests.core.made import NOW_MS
-from tests.pipeline.hour import ORDER_MS, Hour
+from tests.pipeline.hour import BEGIN_MS, ORDER_MS, Hour
 
 POLL_MS = -(-ORDER_MS // 5_000) * 5_000
 """The poll behind the order."""
@@ -39,3 +41,11 @@ def test_an_order_that_the_journal_knows_by_its_plan_alone_is_booked():
         "fill", ORDER_MS + 510, "-0.028", "0.010", rev=2, plan_id=hour.plan_id, result_id=f"{ORDER_MS + 500}-0"))
     hour.sold.append((NOW_MS + 2_000, "-0.005"))
     assert [found.kind for found in hour.audit().breaks] == ["stale_source"]
+
+
+def test_a_difference_that_was_too_small_to_see_before_an_order_is_no_stale_snapshot():
+    """0.0003 of 0.038 are within the tolerance, of the 0.010 that are left they are not."""
+    hour = Hour()
+    hour.sold.append((BEGIN_MS + 60_000, "0.0003"))
+    found, = hour.audit().breaks
+    assert (found.kind, found.max_difference) == ("quantity", Decimal("0.0003"))
