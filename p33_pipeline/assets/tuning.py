@@ -29,8 +29,8 @@ class ReviewConfig(dg.Config):
     last_days: int = Field(default=7, ge=1, le=366, description="Days up to now, unless from_time is given")
     from_time: str = Field(default="", description="ISO 8601, UTC; empty: `last_days` before the end")
     to_time: str = Field(default="", description="ISO 8601, UTC; empty: now")
-    weight: int = Field(default=0, ge=0, description="How many wrong denials a wrong allow weighs; 0: more than all "
-                                                     "verdicts together")
+    weight: int = Field(default=0, ge=0, le=10**9, description="How many wrong denials a wrong allow weighs; 0: more "
+                                                               "than all verdicts together")
     material_pct: str = Field(default="5", description="How far a book may be off the truth, in percent, before an "
                                                        "ALLOW on it is wrong")
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from pydantic import ValidationError
 
+from p33_pipeline.assets.tuning import ReviewConfig
 from p33_pipeline.partitions import day_key, hour_key
 from p33_pipeline.resources import P33
 from tests.pipeline.engine.conftest import BEGIN_MS, DAY, HOUR, build_defs, checks, metadata
@@ -80,6 +82,13 @@ def test_a_review_of_no_range_fails_with_a_sentence(archived, run, form, words):
     result = run("review_thresholds", run_config={"ops": {"threshold_review": {"config": form}}})
     failure, = (e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE)
     assert words in failure.step_failure_data.user_failure_data.description
+
+
+def test_the_forms_weight_is_bounded_like_the_commands():
+    """Beyond that the costs of many verdicts would not be added up exactly."""
+    assert ReviewConfig(weight=10**9).parameters().weight == 10**9
+    with pytest.raises(ValidationError, match="weight"):
+        ReviewConfig(weight=10**9 + 1)
 
 
 def test_compaction_merges_and_changes_nothing(archived, run, p33):
