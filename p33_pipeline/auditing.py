@@ -79,8 +79,8 @@ def report_of(history: History, found: Audit, *, policy: Policy, notes: Mapping[
         scope = open_scope(history, from_ms=found.from_ms, to_ms=found.to_ms, policy=policy)
         symbols = sorted({b.symbol for b in found.breaks})
         accounts = accounts_of(scope) if symbols else Accounts({}, {})
-        facts = facts_of(scope.db, from_ms=found.from_ms, to_ms=found.to_ms, symbols=symbols,
-                         ledger=accounts.ledger, redis=accounts.redis)
+        facts = facts_of(scope.db, from_ms=found.from_ms, to_ms=found.to_ms, until_ms=found.until_ms,
+                         symbols=symbols, ledger=accounts.ledger, redis=accounts.redis)
     return Report(found, facts, notes)
 
 

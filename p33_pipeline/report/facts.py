@@ -32,8 +32,8 @@ class Timeline(msgspec.Struct, frozen=True):
 
 
 class Hour(msgspec.Struct, frozen=True):
-    """An hour, or whole days of a long range: verdicts, denials by reason, polls, and the longest time between two good
-    ones."""
+    """An hour, or whole days of a long range: verdicts, denials by reason, polls, and the longest time that it saw
+    without a good one, whenever that began."""
 
     begin_ms: int
     allows: int = 0
@@ -63,15 +63,16 @@ class Facts(msgspec.Struct, frozen=True):
         return sum(hour.allows for hour in self.hours)
 
 
-def facts_of(db: duckdb.DuckDBPyConnection, *, from_ms: int, to_ms: int, symbols: Sequence[str],
+def facts_of(db: duckdb.DuckDBPyConnection, *, from_ms: int, to_ms: int, until_ms: int, symbols: Sequence[str],
              ledger: Mapping[str, Iterable[Any]], redis: Mapping[str, Iterable[Any]]) -> Facts:
-    """The facts of a range. `db` knows the tables `decisions`, `snapshots`, `trades`; steps carry `at_ms` and `amt`."""
+    """The facts of a range, which are known up to `until_ms`. `db` knows the tables `decisions`, `snapshots`, `trades`;
+    steps carry `at_ms` and `amt`."""
     exchange = _exchange(db, from_ms, to_ms, symbols)
     timelines = tuple(
         Timeline(symbol, tuple(exchange.get(symbol, ())), _within(ledger.get(symbol, ()), from_ms, to_ms),
                  _within(redis.get(symbol, ()), from_ms, to_ms))
         for symbol in symbols)
-    return Facts(timelines, _hours(db, from_ms, to_ms))
+    return Facts(timelines, _hours(db, from_ms, to_ms, until_ms))
 
 
 def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
@@ -123,7 +124,7 @@ def _within(steps: Iterable[Any], from_ms: int, to_ms: int) -> tuple[Point, ...]
     return (*before, *inside)
 
 
-def _hours(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int) -> tuple[Hour, ...]:
+def _hours(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int, until_ms: int) -> tuple[Hour, ...]:
     """Every hour that the range touches, empty ones too; of a long range days."""
     size = _size_ms(from_ms, to_ms)
     span = {"begin": from_ms, "end": to_ms}
@@ -139,13 +140,19 @@ def _hours(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int) -> tuple[Hou
             SELECT *, CASE WHEN ok THEN at_ms - max(CASE WHEN ok THEN at_ms END) OVER (
                 ORDER BY at_ms ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) END AS gap_ms FROM good
         )
-        SELECT at_ms // {size} * {size}, count_if(ok), count_if(NOT ok), max(gap_ms) FROM gaps GROUP BY 1
+        SELECT at_ms // {size} * {size}, count_if(ok), count_if(NOT ok), max(gap_ms),
+               max(at_ms) FILTER (ok) FROM gaps GROUP BY 1
         """, span).fetchall()  # noqa: S608 - a number of ours
     seen = {begin: rest for begin, *rest in polls}
+    ((last_ms,),) = db.execute("SELECT epoch_ms(max(requested_at)) FROM snapshots WHERE outcome = 'ok' "
+                               "AND epoch_ms(requested_at) < $begin", {"begin": from_ms}).fetchall()
     hours = []
     for begin in range(from_ms // size * size, to_ms, size):
         here = [row[1:] for row in verdicts if row[0] == begin]
-        good, failed, gap_ms = seen.get(begin, (0, 0, None))
+        good, failed, gap_ms, here_ms = seen.get(begin, (0, 0, None, None))
+        last_ms = here_ms or last_ms
+        if last_ms is not None and begin < until_ms:
+            gap_ms = max(gap_ms or 0, min(begin + size, to_ms, until_ms) - last_ms)
         hours.append(Hour(begin, sum(n for outcome, _, n in here if outcome == "ALLOW"),
                           {reason or "unknown": n for outcome, reason, n in here if outcome == "DENY"},
                           good, failed, gap_ms))

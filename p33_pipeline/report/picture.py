@@ -104,10 +104,10 @@ def denials_svg(hours: Sequence[Hour]) -> Markup:
 
 
 def freshness_svg(hours: Sequence[Hour]) -> Markup:
-    """The longest time between two good polls, by hour."""
+    """The longest time without a good poll, by hour."""
     most = max((hour.longest_gap_ms or 0 for hour in hours), default=0) or 1
     return _bars(hours, [((hour.longest_gap_ms or 0) * 100 // most,
-                          f"{span(hour.longest_gap_ms)} at most between {hour.good_polls} good polls, "
+                          f"{span(hour.longest_gap_ms)} at most without a good poll; {hour.good_polls} good, "
                           f"{hour.failed_polls} failed", hour.longest_gap_ms) for hour in hours], span(most))
 
 

@@ -145,7 +145,7 @@ def test_the_three_files_lie_where_it_says(history):
 
 
 def test_facts_come_from_the_archives_tables():
-    """Accounts where they change, between two polls as well; denials by hour; the longest time between good polls."""
+    """Accounts where they change, between two polls as well; denials by hour; the longest time without a good poll."""
     polls = [{"requested_at": BEGIN_MS + ms, "outcome": outcome, "positions": positions} for ms, outcome, positions in (
         (0, "ok", [{"symbol": "BTCUSDT", "position_amt": Decimal("0.038")}]), (5_000, "ok", [
             {"symbol": "BTCUSDT", "position_amt": Decimal("0.038")}]), (10_000, "timeout", []), (20_000, "ok", []))]
@@ -158,16 +158,22 @@ def test_facts_come_from_the_archives_tables():
         db.register("snapshots", _table("snapshots", polls))
         db.register("trades", _table("trades", trades))
         db.register("decisions", _table("decisions", decisions))
-        found = facts_of(db, from_ms=BEGIN_MS, to_ms=BEGIN_MS + DAY_MS, symbols=["BTCUSDT", "ETHUSDT"],
+        found = facts_of(db, from_ms=BEGIN_MS, to_ms=BEGIN_MS + DAY_MS, until_ms=BEGIN_MS + 3 * HOUR_MS - 5,
+                         symbols=["BTCUSDT", "ETHUSDT"],
                          ledger={"BTCUSDT": [_Step(BEGIN_MS - 9, Decimal(1)), _Step(BEGIN_MS + 7, Decimal(2))]},
                          redis={})
+        later = facts_of(db, from_ms=BEGIN_MS + HOUR_MS, to_ms=BEGIN_MS + DAY_MS, until_ms=BEGIN_MS + 2 * HOUR_MS,
+                         symbols=[], ledger={}, redis={})
+    assert [hour.longest_gap_ms for hour in later.hours[:2]] == [2 * HOUR_MS - 20_000, None]
     bitcoin, ether = found.timelines
     assert bitcoin.exchange == ((BEGIN_MS, Decimal("0.038")), (BEGIN_MS + 7_000, Decimal("0.138")),
                                 (BEGIN_MS + 8_000, Decimal("0.038")), (BEGIN_MS + 15_000, Decimal(0)))
     assert bitcoin.ledger == ((BEGIN_MS, Decimal(1)), (BEGIN_MS + 7, Decimal(2)))
     assert (ether.exchange, ether.ledger) == (((BEGIN_MS, Decimal(0)),), ())
     assert (found.allows, found.denials, len(found.hours)) == (1, [("halted", 2)], 24)
-    assert (found.hours[0].good_polls, found.hours[0].failed_polls, found.hours[0].longest_gap_ms) == (3, 1, 15_000)
+    assert (found.hours[0].good_polls, found.hours[0].failed_polls, found.hours[0].longest_gap_ms) == (
+        3, 1, HOUR_MS - 20_000)
+    assert [hour.longest_gap_ms for hour in found.hours[1:4]] == [2 * HOUR_MS - 20_000, 3 * HOUR_MS - 20_005, None]
 
 
 class _Step(msgspec.Struct):
@@ -191,12 +197,12 @@ def test_a_range_of_any_length_is_drawn_to_its_end_and_stays_small(days):
     with duckdb.connect() as db:
         for name, rows in tables.items():
             db.register(name, pa.Table.from_pylist(rows, schema=TABLES[name].schema))
-        facts = facts_of(db, from_ms=BEGIN_MS, to_ms=end_ms, symbols=[], ledger={}, redis={})
+        facts = facts_of(db, from_ms=BEGIN_MS, to_ms=end_ms, until_ms=end_ms, symbols=[], ledger={}, redis={})
     found = msgspec.structs.replace(audit(counts={"polls": 2}), to_ms=end_ms, until_ms=end_ms)
     text = page(Report(found, facts)).decode()
     bars = [(int(x), int(wide)) for x, wide in re.findall(r'class="bar" x="(\d+)" y="\d+" width="(\d+)"', text)]
     assert len(bars) == 2 and all(x + wide <= WIDTH for x, wide in bars) and len(text.encode()) < 2_000_000
-    assert "1 denials: halted 1" in text and "40 s at most between 2 good polls" in text
+    assert "1 denials: halted 1" in text and "40 s at most without a good poll; 2 good" in text
 
 
 def test_a_terminal_gets_nothing_to_act_on(capsys):
