@@ -119,8 +119,7 @@ class _Orders:
 def fills_of(scope: Scope, trades: dict[tuple[str, str], Trade]) -> Iterator[Fill]:
     """Executed orders as the results tell them, in the order of the stream, from the first poll on."""
     by_client = {(t.symbol, t.client_order_id): t for t in trades.values() if t.client_order_id}
-    journal = {(row["result_id"], row["order_id"]): row for row in rows(
-        scope, "SELECT result_id, order_id, cause, delta, amt_before FROM ledger WHERE result_id <> ''")}
+    by_result, by_order = _booked(scope)
     orders = _Orders()
     for row in rows(scope, "SELECT id, plan_id, symbol, raw, epoch_ms(\"at\") AS at_ms FROM results "
                            "WHERE len(orders) > 0 AND NOT would_execute AND problem IS NULL ORDER BY \"at\", seq"):
@@ -136,10 +135,22 @@ def fills_of(scope: Scope, trades: dict[tuple[str, str], Trade]) -> Iterator[Fil
                 trade = by_client.get((symbol, client_order_id(plan_id)))
             told.append((report, order, new, trade or NO_TRADE))
         for report, order, new, trade in told:
-            booked = journal.get((row["id"], report.order_id)) or {}
+            booked = by_result.get((row["id"], report.order_id)) or by_order.get((symbol, order.order_id)) or {}
             yield Fill(row["at_ms"], plan_id, symbol, order.order_id, report.executed_qty, report.settled, new,
                        order.entry, _closes(report, booked), trade.qty, trade.last_ms,
                        max(orders.executed(deed), trade.qty))
+
+
+def _booked(scope: Scope) -> tuple[dict[tuple[str, str], dict], dict[tuple[str, str], dict]]:
+    """The journal's lines by result and order, and the first of each order by its symbol: one whose result left its
+    fate open was looked up at the exchange, and is booked by no result."""
+    by_result, by_order = {}, {}
+    for row in rows(scope, "SELECT symbol, result_id, order_id, delta, amt_before FROM ledger "
+                           "WHERE cause = 'fill' AND problem IS NULL ORDER BY \"at\", seq"):
+        by_result[row["result_id"], row["order_id"]] = row
+        if row["order_id"]:
+            by_order.setdefault((row["symbol"], row["order_id"]), row)
+    return by_result, by_order
 
 
 def _closes(order: OrderReport, booked: dict) -> bool:

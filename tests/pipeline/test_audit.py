@@ -73,6 +73,16 @@ def bypass_without_any_verdict(hour: Hour) -> None:
     hour.entries["plans"].clear()
 
 
+def bypass_that_was_looked_up(hour: Hour) -> None:
+    """Its result left its fate open and does not say that it closes; the sidecar found and booked it."""
+    bypass_without_any_verdict(hour)
+    told = hour.entries["results"][0][1]
+    step = json.loads(told["steps_results"])[0] | {"status": "NEW", "executed_qty": "0", "reduce_only": False}
+    told["steps_results"] = json.dumps([step])
+    hour.entries["ledger"][1] = (f"{ORDER_MS + 900}-0", hour.booking(
+        "fill", ORDER_MS + 900, "-0.028", "0.010", rev=2, plan_id=hour.plan_id, order_id="8389765"))
+
+
 def over_execution(hour: Hour) -> None:
     hour.sold[:] = [(ORDER_MS, "-0.030")]
     hour.trades[:] = [hour.trade(1, ORDER_MS, "SELL", "0.030", "8389765", f"p33-{hour.plan_id}")]
@@ -203,7 +213,8 @@ PLANTED = [
     (untouched, set()), (external_trade, {"external_trade"}), (venue_initiated, {"venue_initiated"}),
     (missing_ledger, {"missing_ledger"}), (ghost_ledger, {"ghost_ledger"}), (stale_or_quantity, {"quantity"}),
     (unbooked_fill, {"unbooked_fill"}), (result_without_trade, {"result_without_trade", "quantity"}),
-    (bypass, {"bypass"}), (bypass_without_any_verdict, {"bypass"}), (over_execution, {"over_execution"}),
+    (bypass, {"bypass"}), (bypass_without_any_verdict, {"bypass"}),
+    (bypass_that_was_looked_up, {"bypass"}), (over_execution, {"over_execution"}),
     (two_orders_on_one_permit, {"over_execution"}), (two_orders_within_one_permit, set()),
     (two_steps_without_ids, set()), (another_symbol_on_the_permit, {"bypass"}), (told_without_its_id_first, set()),
     (permit_reuse, {"permit_reuse"}), (late_execution, {"late_execution"}),
