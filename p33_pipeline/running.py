@@ -12,7 +12,7 @@ import redis
 
 from p33_pipeline.archive.everything import Run, archive_streams, archive_trades, archived_until_ms
 from p33_pipeline.archive.streams import StreamArchiver, sources
-from p33_pipeline.archive.trades import TradeArchiver
+from p33_pipeline.archive.trades import TradeArchiver, searched_ms
 from p33_pipeline.errors import SourceUnavailable
 from p33_pipeline.history import TABLES, History, place_at
 from p33_sidecar.errors import StoreUnavailable
@@ -24,7 +24,8 @@ from p33_sidecar.store.positions import RedisBans
 
 log = logging.getLogger("p33.pipeline")
 
-WEEK_MS = 7 * 86_400_000
+HOUR_MS = 3_600_000
+WEEK_MS = 7 * 24 * HOUR_MS
 
 
 def history_of(settings: Settings) -> History:
@@ -87,9 +88,11 @@ def _exchange(settings: Settings, link: Link) -> Exchange | None:
 
 
 def _symbols(history: History, now_ms: int) -> list[str]:
-    """Every symbol the archive has seen a book, a result or, in the last week, a position of."""
+    """Every symbol that the archive names since the last search, or an hour before: those found by one are asked for
+    ever after, and years of bookings are not read every time. Of positions at most a week is looked through."""
+    since_ms = max(min(searched_ms(history), now_ms) - HOUR_MS, 0)
     seen = {symbol for table in ("ledger", "results")
-            for symbol in history.scan(TABLES[table], columns=["symbol"])["symbol"].to_pylist()}
-    polls = history.scan(TABLES["snapshots"], from_ms=max(now_ms - WEEK_MS, 0), columns=["positions"])["positions"]
-    held = pc.struct_field(pc.list_flatten(polls), "symbol").to_pylist()
+            for symbol in history.scan(TABLES[table], from_ms=since_ms, columns=["symbol"])["symbol"].to_pylist()}
+    polls = history.scan(TABLES["snapshots"], from_ms=max(since_ms, now_ms - WEEK_MS), columns=["positions"])
+    held = pc.struct_field(pc.list_flatten(polls["positions"]), "symbol").to_pylist()
     return sorted({symbol for symbol in (*seen, *held) if symbol})

@@ -47,9 +47,13 @@ def archive_streams(archiver: StreamArchiver, found: Iterable[Source]) -> tuple[
 
 
 def archive_trades(archiver: TradeArchiver, symbols: Iterable[str]) -> int:
-    """Archive what is new of the account's trades. Raises as `archive_streams` does; nothing is lost by any of them."""
+    """Archive what is new of the account's trades. Raises as `archive_streams` does; nothing is lost by any of them.
+
+    `symbols` are those that the archive, as it stands, names and that were not asked for yet; more do no harm.
+    """
     since_ms = first_ms(archiver.history) or archiver.now_ms()
-    return archiver.run(symbols, since_ms=since_ms - BEFORE_FIRST_POLL_MS)
+    return archiver.run(symbols, since_ms=since_ms - BEFORE_FIRST_POLL_MS,
+                        searched_ms=archived_until_ms(archiver.history))
 
 
 def first_ms(history: History) -> int | None:

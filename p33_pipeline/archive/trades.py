@@ -55,8 +55,11 @@ class Reach(msgspec.Struct, frozen=True):
 
 
 class _Note(msgspec.Struct, frozen=True):
+    """`searched_ms`: all symbols that the archive knew of by then have been asked for."""
+
     v: int
     symbols: dict[str, Reach]
+    searched_ms: int = 0
 
 
 class TradeArchiver:
@@ -69,15 +72,17 @@ class TradeArchiver:
         self.table = TABLES["trades"]
         self._pauses = PAUSES
 
-    def run(self, symbols: Iterable[str], *, since_ms: int) -> int:
+    def run(self, symbols: Iterable[str], *, since_ms: int, searched_ms: int = 0) -> int:
         """Archive what is new of each symbol, those never asked for from `since_ms` on; returns how many trades.
 
+        `searched_ms`: these, and those that were asked for before, are all that the archive knew of by then.
         Raises SourceUnavailable at the first symbol that cannot be read: what was committed before it stays. Those
         that were read the longest ago come first, so that each has its turn.
         """
         new, self._pauses = 0, PAUSES
         with self.history.place.alone(self.table.name):
-            reached = reaches(self.history)
+            note = _note(self.history)
+            reached = dict(note.symbols)
             wanted = sorted({*symbols, *reached},
                             key=lambda name: (reached[name].until_ms if name in reached else 0, name))
             for number, symbol in enumerate(wanted):
@@ -98,7 +103,9 @@ class TradeArchiver:
                         "read and the exchange answers, and run again") from error
                 new += count
                 reached[symbol] = reach
-                write_reaches(self.history, reached)
+                write_reaches(self.history, reached, searched_ms=note.searched_ms)
+            if wanted and searched_ms:
+                write_reaches(self.history, reached, searched_ms=searched_ms)
         return new
 
     def _symbol(self, symbol: str, reach: Reach | None, since_ms: int) -> tuple[int, Reach]:
@@ -172,20 +179,28 @@ class TradeArchiver:
 
 def reaches(history: History) -> dict[str, Reach]:
     """How far each symbol's trades are archived. Raises HistoryUnreadable."""
+    return _note(history).symbols
+
+
+def searched_ms(history: History) -> int:
+    """Until when all symbols that the archive knew of have been asked for; 0 for never. Raises HistoryUnreadable."""
+    return _note(history).searched_ms
+
+
+def write_reaches(history: History, reached: dict[str, Reach], *, searched_ms: int = 0) -> None:
+    """Note how far each symbol's trades are archived, and until when symbols were looked for."""
+    history.place.write(NOTE, msgspec.json.encode(_Note(1, reached, searched_ms)))
+
+
+def _note(history: History) -> _Note:
     raw = history.place.read(NOTE)
     if raw is None:
-        return {}
+        return _Note(1, {})
     try:
-        note = msgspec.json.decode(raw, type=_Note)
+        return msgspec.json.decode(raw, type=_Note)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise HistoryUnreadable(f"{NOTE} at {history.place} cannot be read: delete it; trades are asked for again, and "
                                 "those that are archived are recognised") from error
-    return note.symbols
-
-
-def write_reaches(history: History, reached: dict[str, Reach]) -> None:
-    """Note how far each symbol's trades are archived."""
-    history.place.write(NOTE, msgspec.json.encode(_Note(1, reached)))
 
 
 def trade_table(first_ms: int, trades: list[Trade], names: dict[str, str]) -> pa.Table:
