@@ -13,7 +13,7 @@ from p33_sidecar.service.clerk import HALTS_EVERY_MS
 from p33_sidecar.service.metrics import Metrics
 from p33_sidecar.service.status import status
 from p33_sidecar.store import keys, switch_journal
-from tests.cli.conftest import Tool, environment
+from tests.cli.conftest import Tool, environment, take
 from tests.service.world import World
 
 WITHDRAWN_WITHIN_MS = 100
@@ -42,6 +42,15 @@ def test_a_halt_withdraws_within_100_ms_by_the_servers_own_clock(world: World, p
     assert (withdrawal["plan_id"], withdrawal["nonce"], withdrawal["symbol"], withdrawal["why"]) == (
         'a"b\\', nonce, "BTCUSDT", "halted")
     assert (withdrawal["by"], withdrawal["at_ms"], withdrawal["v"]) == (halt["by"], halt["at_ms"], 1)
+
+
+def test_a_halt_does_not_say_of_a_taken_permit_that_it_was_withdrawn(world: World, redis_url: str, p33: Tool) -> None:
+    """Its order is on its way: who halts must not take it for stopped. The symbol stays outstanding."""
+    assert world.ask(plan_id="p1") == "ALLOW 0.028"
+    take(world, redis_url, "p1")
+    assert p33("halt", "--reason", "night", "--json").json["withdrawn"] == []
+    assert events(world, "withdrawal") == [] and "No permit was open." in p33("halt").out
+    assert p33("resume").code == 0 and world.ask() == "permit_outstanding"
 
 
 def test_a_halt_is_set_also_where_the_servers_memory_is_full() -> None:
