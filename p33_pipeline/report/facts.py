@@ -77,16 +77,22 @@ def facts_of(db: duckdb.DuckDBPyConnection, *, from_ms: int, to_ms: int, until_m
 
 def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
               symbols: Sequence[str]) -> dict[str, list[Point]]:
-    """What the good polls said of the symbols, moved by the trades that came before the next one; where it changed."""
+    """What the good polls said of the symbols, moved by the trades between them; where it changed.
+
+    A trade while a poll was under way may be in its reply already: it is added to what the poll before said, so that
+    nothing is drawn that never was.
+    """
     rows = db.execute(f"""
         WITH polls AS (
-            SELECT epoch_ms(requested_at) AS at_ms, positions, unknown_symbols FROM snapshots
-            WHERE outcome = 'ok' AND epoch_ms(requested_at) >= $begin AND epoch_ms(requested_at) < $end
+            SELECT epoch_ms(requested_at) AS at_ms, epoch_ms(coalesce(received_at, requested_at)) AS received_ms,
+                positions, unknown_symbols
+            FROM snapshots WHERE outcome = 'ok' AND epoch_ms(requested_at) >= $begin AND epoch_ms(requested_at) < $end
         ), held AS (
             SELECT at_ms, p.symbol AS symbol, p.position_amt AS amt
             FROM (SELECT at_ms, unnest(positions) AS p FROM polls)
         ), seen AS (
-            SELECT s.symbol, p.at_ms, CASE WHEN h.symbol IS NULL THEN 0::DECIMAL(38,18) ELSE h.amt END AS amt
+            SELECT s.symbol, p.at_ms, p.received_ms,
+                CASE WHEN h.symbol IS NULL THEN 0::DECIMAL(38,18) ELSE h.amt END AS amt
             FROM polls p CROSS JOIN (SELECT unnest($symbols::VARCHAR[]) AS symbol) s
             LEFT JOIN held h ON h.symbol = s.symbol AND h.at_ms = p.at_ms
             WHERE NOT list_contains(coalesce(p.unknown_symbols, []), s.symbol)
@@ -99,9 +105,9 @@ def _exchange(db: duckdb.DuckDBPyConnection, from_ms: int, to_ms: int,
         ), between_polls AS (
             SELECT t.symbol, t.at_ms, (k.amt + sum(t.delta) OVER (
                 PARTITION BY t.symbol, k.at_ms ORDER BY t.at_ms))::DECIMAL(38,18) AS amt
-            FROM traded t ASOF JOIN known k ON t.symbol = k.symbol AND t.at_ms > k.at_ms
+            FROM traded t ASOF JOIN known k ON t.symbol = k.symbol AND t.at_ms > k.received_ms
         ), held_at AS (
-            FROM known UNION ALL BY NAME FROM between_polls
+            SELECT symbol, at_ms, amt FROM known UNION ALL FROM between_polls
         )
         SELECT symbol, at_ms, amt FROM held_at
         QUALIFY amt IS DISTINCT FROM lag(amt) OVER (PARTITION BY symbol ORDER BY at_ms) ORDER BY symbol, at_ms

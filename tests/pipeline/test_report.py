@@ -176,6 +176,20 @@ def test_facts_come_from_the_archives_tables():
     assert [hour.longest_gap_ms for hour in found.hours[1:4]] == [2 * HOUR_MS - 20_000, 3 * HOUR_MS - 20_005, None]
 
 
+def test_a_trade_while_a_poll_was_under_way_is_drawn_once():
+    """The reply has it already, or the next one will: an amount that never was is not drawn."""
+    held = [(0, 80, "0.038"), (5_000, 5_080, "0.010"), (10_000, 10_080, "0.010")]
+    polls = [{"requested_at": BEGIN_MS + begun, "received_at": BEGIN_MS + ended, "outcome": "ok",
+              "positions": [{"symbol": "BTCUSDT", "position_amt": Decimal(amt)}]} for begun, ended, amt in held]
+    trade = {"symbol": "BTCUSDT", "trade_id": 1, "side": "SELL", "qty": Decimal("0.028"), "traded_at": BEGIN_MS + 5_020}
+    with duckdb.connect() as db:
+        for name, rows in (("snapshots", polls), ("trades", [trade]), ("decisions", [])):
+            db.register(name, _table(name, rows))
+        line, = facts_of(db, from_ms=BEGIN_MS, to_ms=BEGIN_MS + DAY_MS, until_ms=BEGIN_MS + DAY_MS,
+                         symbols=["BTCUSDT"], ledger={}, redis={}).timelines
+    assert line.exchange == ((BEGIN_MS, Decimal("0.038")), (BEGIN_MS + 5_000, Decimal("0.010")))
+
+
 class _Step(msgspec.Struct):
     at_ms: int
     amt: Decimal
