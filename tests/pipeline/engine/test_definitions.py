@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -63,6 +63,19 @@ def test_a_schedule_asks_for_what_just_closed(defs, instance, name, at, key):
                                         repository_def=defs.get_repository_def())
     request, = defs.resolve_schedule_def(name).evaluate_tick(context).run_requests
     assert (request.partition_key, request.run_key) == (key, key)
+
+
+def test_the_archive_of_a_week_off_is_one_run(defs, instance):
+    """The daemon asks for 48 of the ticks that it missed; all but the last kept audits waiting, and the exchange busy.
+    """
+    schedule, now = defs.resolve_schedule_def("archive_every_five_minutes"), datetime.now(UTC)
+
+    def asked(at: datetime) -> int:
+        context = dg.build_schedule_context(instance, scheduled_execution_time=at,
+                                            repository_def=defs.get_repository_def())
+        return len(schedule.evaluate_tick(context).run_requests)
+
+    assert [asked(now - timedelta(minutes=minutes)) for minutes in (240, 10, 0)] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(("name", "cron", "running"), [
