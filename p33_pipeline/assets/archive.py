@@ -70,8 +70,9 @@ def _sentence(entries: int, trades: int | None) -> str:
                       "reader holds it any more: a night later, of the seven days before.")
 def compacted_history(context: dg.AssetExecutionContext, p33: P33) -> dg.MaterializeResult:
     day = context.partition_time_window.start.date()
-    history, merged, swept = p33.history(), {}, 0
+    merged, swept = {}, 0
     with sentences():
+        history = p33.history()
         for kind in TABLES.values():
             with history.place.alone(kind.name):
                 merged[kind.name] = history.compact(kind, day)

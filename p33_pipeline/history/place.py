@@ -120,9 +120,10 @@ class Folder(Place):
             lock = (Path(self.root) / f".lock-{name}").open("a")
             self.hand_over(Path(lock.name))
         with lock:
-            self._acquire(lock.fileno(), name)
-            for left in Path(self.root).glob(f"{name}/date=*/.tmp-*"):
-                left.unlink(missing_ok=True)
+            with self._errors(missing=True):  # some shares know no locks
+                self._acquire(lock.fileno(), name)
+                for left in Path(self.root).glob(f"{name}/date=*/.tmp-*"):
+                    left.unlink(missing_ok=True)
             yield
 
     def hand_over(self, *paths: Path) -> None:

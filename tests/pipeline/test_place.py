@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 
 import pytest
 import sqlalchemy as sa
 
+from p33_pipeline.errors import HistoryUnavailable
 from p33_pipeline.history import TABLES, History, place_at
 from p33_pipeline.history.layout import Part, day_of
 from p33_pipeline.history.place import Folder
@@ -32,6 +35,17 @@ def test_two_that_write_the_same_file_at_once_leave_one_of_them_whole(tmp_path, 
     place.write("audits/one.json", b"of this one")
     assert place.read("audits/one.json") == b"of this one"
     assert [path.name for path in (tmp_path / "audits").iterdir()] == ["one.json"]
+
+
+def test_a_share_that_knows_no_locks_is_a_sentence(tmp_path, monkeypatch):
+    """As one mounted without its lock service answers: no trace, and nothing is written."""
+    def unlocked(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unlocked)
+    with pytest.raises(HistoryUnavailable, match=r"No locks available.*Nothing was lost"), \
+            Folder(str(tmp_path)).alone("events"):
+        raise AssertionError("alone where nobody is")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's files can belong to somebody else")

@@ -150,6 +150,15 @@ def test_what_cannot_be_done_is_a_failed_step_with_a_sentence(p33, instance, ove
     assert words in said and "pass-of-nobody" not in "".join(str(e) for e in result.all_events)
 
 
+def test_a_merging_without_a_place_fails_with_its_sentence(p33, instance):
+    """The UI shows what to do, not a trace alone."""
+    wrong = build_defs(p33=P33(overrides=p33.overrides | {"P33_HISTORY_URL": "file://history"}))
+    done = wrong.resolve_job_def("compact_history").execute_in_process(
+        partition_key=DAY, instance=instance, raise_on_error=False)
+    failure, = (e for e in done.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE)
+    assert "names no folder" in failure.step_failure_data.user_failure_data.description
+
+
 def test_a_damaged_file_fails_the_audit_with_its_name(archived, p33, instance, tmp_path):
     """And the file is left as it is."""
     other = p33.overrides | {"P33_HISTORY_URL": str(tmp_path)}
