@@ -85,28 +85,39 @@ class TradeArchiver:
             reached = dict(note.symbols)
             wanted = sorted({*symbols, *reached},
                             key=lambda name: (reached[name].until_ms if name in reached else 0, name))
-            for number, symbol in enumerate(wanted):
-                try:
-                    if not number:
-                        self.exchange.sync_time()
-                    count, reach = self._symbol(symbol, reached.get(symbol), since_ms)
-                except ExchangeBanned as error:
-                    raise SourceUnavailable(
-                        f"the exchange told this address to stay away until {error.until_ms} (Unix ms), and every "
-                        "program of the house does: nothing was lost; run again after it") from error
-                except ExchangeUnavailable as error:
-                    if NO_SUCH_SYMBOL.search(error.detail):
-                        log.info("trades.unknown_symbol", extra={"fields": {"symbol": symbol}})
+            try:
+                for number, symbol in enumerate(wanted):
+                    read = self._read(symbol, reached.get(symbol), since_ms, first=not number)
+                    if read is None:
                         continue
-                    raise SourceUnavailable(
-                        f"the exchange gave no trades of {symbol} ({error}): nothing was lost; see that the key may "
-                        "read and the exchange answers, and run again") from error
-                new += count
-                reached[symbol] = reach
+                    count, reached[symbol] = read
+                    new += count
+                    if count:  # of the many that have none the note is written once, in a bucket it costs two requests
+                        write_reaches(self.history, reached, searched_ms=note.searched_ms)
+            except SourceUnavailable:
                 write_reaches(self.history, reached, searched_ms=note.searched_ms)
-            if wanted and searched_ms:
-                write_reaches(self.history, reached, searched_ms=searched_ms)
+                raise
+            if wanted:
+                write_reaches(self.history, reached, searched_ms=searched_ms or note.searched_ms)
         return new
+
+    def _read(self, symbol: str, reach: Reach | None, since_ms: int, *, first: bool) -> tuple[int, Reach] | None:
+        """How many trades were new and how far the symbol goes now; None for one that the exchange does not know."""
+        try:
+            if first:
+                self.exchange.sync_time()
+            return self._symbol(symbol, reach, since_ms)
+        except ExchangeBanned as error:
+            raise SourceUnavailable(
+                f"the exchange told this address to stay away until {error.until_ms} (Unix ms), and every "
+                "program of the house does: nothing was lost; run again after it") from error
+        except ExchangeUnavailable as error:
+            if NO_SUCH_SYMBOL.search(error.detail):
+                log.info("trades.unknown_symbol", extra={"fields": {"symbol": symbol}})
+                return None
+            raise SourceUnavailable(
+                f"the exchange gave no trades of {symbol} ({error}): nothing was lost; see that the key may "
+                "read and the exchange answers, and run again") from error
 
     def _symbol(self, symbol: str, reach: Reach | None, since_ms: int) -> tuple[int, Reach]:
         # By the exchange's clock: where ours is ahead, what it has yet to write would count as read.
