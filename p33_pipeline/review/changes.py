@@ -100,15 +100,16 @@ def changes_of(verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule], *, hour
     return Changes(np.stack(counted, axis=1), np.stack(lost, axis=1).reshape(-1, len(FATES), 4))
 
 
-def flipped(verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule]) -> np.ndarray:
-    """The places of the earliest verdicts that change, in time."""
+def flipped(verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule]) -> tuple[np.ndarray, int]:
+    """The places of the earliest verdicts that change, in time, and how many change in all."""
     now, then = ((rule.fate == 0)[lot] for rule, lot in zip(rules, lots, strict=True))
     places = np.flatnonzero(now != then)
+    count = len(places)
     if len(places) > FLIPS_KEPT:
         latest = np.partition(verdicts.at_ms[places], FLIPS_KEPT - 1)[FLIPS_KEPT - 1]
         places = places[verdicts.at_ms[places] <= latest]
     order = np.lexsort(tuple(part[places] for part in (verdicts.seq, verdicts.entry_ms, verdicts.at_ms)))
-    return places[order[:FLIPS_KEPT]]
+    return places[order[:FLIPS_KEPT]], count
 
 
 def flips_of(db: duckdb.DuckDBPyConnection, verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule],

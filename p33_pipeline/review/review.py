@@ -74,6 +74,7 @@ class Review(msgspec.Struct, frozen=True):
     frontier: tuple[Outcome, ...]
     cloud: tuple[tuple[int, int], ...]
     flips: tuple[Flip, ...]
+    flips_in_all: int
     losses: tuple[Loss, ...]
 
     @property
@@ -117,22 +118,23 @@ def _judge(court: Court, verdicts: Verdicts, policy: Policy, parameters: Paramet
     pair, rules = (lots[own[0]], lots[at[0]]), (rule_of(grid, own), rule_of(grid, at))
     changes = court.changes(verdicts, pair, rules, court.hours(verdicts))
     found = choose.interval(changes.hours, judged=judged, weight=weight) if judged else None
+    flips, flips_in_all = _flips(court, verdicts, pair, rules, {grid.poll_ms[own[0]], grid.poll_ms[at[0]]})
     return Review(
         from_ms=from_ms, to_ms=to_ms, verdicts=len(verdicts.at_ms), judged=judged, weight=weight,
         material_pct=parameters.material_pct, grid=grid, current=_outcome(counts, grid, own, policy),
         best=_outcome(counts, grid, at, policy), interval=found,
         why_not=_why_not(judged, changes.hours, own, at, found, grid),
         frontier=tuple(_outcome(counts, grid, place, policy) for place in choose.frontier(counts)),
-        cloud=_cloud(counts), flips=_flips(court, verdicts, pair, rules, {grid.poll_ms[own[0]], grid.poll_ms[at[0]]}),
+        cloud=_cloud(counts), flips=flips, flips_in_all=flips_in_all,
         losses=losses_of(changes, verdicts.symbols))
 
 
 def _flips(court: Court, verdicts: Verdicts, lots: Pair, rules: tuple[Rule, Rule],
-           poll_ms: Set[int]) -> tuple[Flip, ...]:
-    """Verdicts the best policy would have given otherwise than the policy in force, earliest first."""
-    places = flipped(verdicts, lots, rules)
-    told = verdicts.only(places)
-    return flips_of(court.db, told, tuple(lot[places] for lot in lots), rules, court.cents(told, sorted(poll_ms)))
+           poll_ms: Set[int]) -> tuple[tuple[Flip, ...], int]:
+    """Verdicts the best policy would have given otherwise than the one in force, earliest first, and how many."""
+    places, count = flipped(verdicts, lots, rules)
+    told, own = verdicts.only(places), tuple(lot[places] for lot in lots)
+    return flips_of(court.db, told, own, rules, court.cents(told, sorted(poll_ms))), count
 
 
 def _why_not(judged: int, hours: np.ndarray, own: choose.Place, at: choose.Place, found: Interval | None,

@@ -7,7 +7,8 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from p33_pipeline.review import cases, stretches
+from p33_pipeline.review import cases, changes, stretches
+from p33_pipeline.review import page as pages
 from p33_pipeline.review.review import Parameters, review
 from p33_sidecar.core.model import Policy
 from tests.pipeline.hindsight import BEGIN_MS, HELD, History, Trade, planted
@@ -92,6 +93,20 @@ def test_however_it_is_cut_a_range_has_one_review(monkeypatch, rows):
     monkeypatch.setattr(cases, "BATCH_ROWS", 13 * rows)
     assert reviewed(history, poll_ms=(5_000, 10_000)) == whole
     assert whole.recommended is not None and whole.flips and whole.losses
+
+
+def test_of_more_flips_than_are_kept_the_number_is_told(monkeypatch):
+    """On the page, which claims no more for the JSON than stands in it."""
+    history = planted(9, policy=POLICY, stale_ms=4_000, cooldown_ms=15_000, tolerance_pct=Decimal(1))
+    whole = reviewed(history, poll_ms=(5_000,))
+    assert whole.recommended and len(whole.flips) == whole.flips_in_all > 4
+    monkeypatch.setattr(changes, "FLIPS_KEPT", 3)
+    few = reviewed(history, poll_ms=(5_000,))
+    assert few.flips == whole.flips[:3] and few.flips_in_all == whole.flips_in_all
+    monkeypatch.setattr(pages, "FLIPS_SHOWN", 2)
+    said = f"{whole.flips_in_all} verdicts, the first 2 shown; "
+    assert said + "the first 3 are in the JSON" in pages.page(few).decode()
+    assert said + "all are in the JSON" in pages.page(whole).decode()
 
 
 def test_how_wrong_an_allow_was_is_told_in_money():
