@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 
+from ..errors import StoreUnavailable
 from ..store import switches
 from ..store.connect import Link, ServerClock, server_ms
 from .memory import Memory
@@ -70,7 +71,11 @@ def trust_again(link: Link, memory: Memory) -> None:
 
 
 def _notice(link: Link, memory: Memory, clock: ServerClock, what: str) -> None:
-    """One notice, whichever loop sees it first. What was open is withdrawn, and all of memory is doubted."""
+    """One notice, whichever loop sees it first. What was open is withdrawn, and all of memory is doubted.
+
+    One that fails half-way (a server without memory, a line that breaks) is begun again by whoever looks next; until
+    then the server's name is not the one in the store, and that denies as well.
+    """
     with memory.noticing:
         known = link.run_id in (memory.accepted_run_id, memory.noticed_run_id)
         if known and (what == RESTARTED or memory.restarted):
@@ -79,6 +84,14 @@ def _notice(link: Link, memory: Memory, clock: ServerClock, what: str) -> None:
         memory.restart_noticed_mono_ns, memory.restart_noticed_ms = clock.mono_ns(), clock.now_ms()
         memory.noticed_run_id = link.run_id
     memory.forget_store()
+    try:
+        _doubt(link, memory, what)
+    except StoreUnavailable:
+        memory.noticed_run_id, memory.restart_noticed_ms = "", 0
+        raise
+
+
+def _doubt(link: Link, memory: Memory, what: str) -> None:
     memory.stored_venue = switches.claim_venue(link.redis, memory.venue)
     if not memory.ours:
         return

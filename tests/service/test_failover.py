@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from p33_sidecar.errors import StoreUnavailable
+from p33_sidecar.rehearsal.server import EmbeddedServer
+from p33_sidecar.service import identity
 from p33_sidecar.store import keys
 from tests.failover import Pair
 from tests.service.test_lifecycle import House, until
-from tests.service.world import RESULTS
+from tests.service.world import RESULTS, World
 
 
 @pytest.fixture
@@ -45,3 +48,38 @@ def test_t06_fail_over_that_closes_no_connection_is_followed(house: House, pair:
     entry = house.redis.xadd(RESULTS, {"plan_id": "p0", "symbol": "BTCUSDT", "executed": "False"})
     until("it is booked", lambda: house.redis.hget(keys.CURSOR, RESULTS).startswith(entry))
     assert house.events()["store_restarted"] == 1
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["restarted", "emptied"])
+def test_t06_a_notice_that_failed_half_way_is_begun_again(emptied: bool) -> None:
+    """The server comes back without memory to write to: once it has some, what was open is withdrawn all the same."""
+    with EmbeddedServer(durable=True) as server:
+        world = World(server.url).open_books()
+        watch = identity.Watch(world.link, world.memory, world.clock)
+        assert world.ask(plan_id="p1") == "ALLOW 0.028"
+        opened = world.redis.get(keys.open_permit("BTCUSDT"))
+        if emptied:
+            world.redis.flushall()
+        else:
+            server.restart()
+        with redis.Redis.from_url(server.url) as client:
+            client.set(keys.open_permit("BTCUSDT"), opened, px=60_000)
+            client.hset(keys.ISSUED, "BTCUSDT", "p1 n 1 2 0.038 1")
+            client.config_set("maxmemory", "1")
+            for _ in range(3):
+                with pytest.raises((StoreUnavailable, redis.RedisError)):
+                    _look(world, watch)
+            client.config_set("maxmemory", "0")
+        _look(world, watch)
+        assert not world.redis.exists(keys.open_permit("BTCUSDT")) and world.memory.restarted
+        _look(world, watch)
+        told = [event["kind"] for event in world.records(keys.EVENTS)]
+        assert told[-2:] == ["store_restarted", "withdrawal"] and told.count("store_restarted") == 1
+        world.close()
+
+
+def _look(world: World, watch: identity.Watch) -> None:
+    """A turn of a loop, as far as it is about the server."""
+    world.redis.ping()
+    identity.check(world.link, world.memory, world.clock)
+    watch.step()
