@@ -90,7 +90,8 @@ class Link:
         return self._own
 
     def reconnect(self) -> None:
-        """The next command opens a connection, to wherever the server's name leads by then."""
+        """The next command opens a connection, to wherever the name leads by then; whose it is, is not known before."""
+        self.run_id = ""
         self._close_own()
         self.redis.connection_pool.disconnect()
 

@@ -42,7 +42,7 @@ def test_t06_fail_over_that_closes_no_connection_is_followed(house: House, pair:
     pair.fail_over()
     house.redis.close()
     house.redis = redis.Redis.from_url(pair.new.url, decode_responses=True, protocol=2)
-    assert house.ask() == "store_restarted"
+    until("it was noticed", lambda: house.events()["store_restarted"])
     until("it is ready", lambda: house.not_ready() == [])
     assert house.ask() == "ALLOW" and house.redis.xlen(keys.SNAPSHOTS) > polls
     entry = house.redis.xadd(RESULTS, {"plan_id": "p0", "symbol": "BTCUSDT", "executed": "False"})
