@@ -1,8 +1,8 @@
 """What a review asks of the machine, for its process: memory it has let go of stays at hand, and comes page by page.
 
 Its arrays live for milliseconds, a few megabytes each. Left to themselves the C library hands them back at once, and
-NumPy asks for the next ones as huge pages, which the kernel zeroes whole: a tenth of the review's processor time where
-memory is quick, a fifth on a virtual machine that hands it on to its host.
+NumPy asks for the next ones as huge pages, which the kernel zeroes whole: a tenth of the review's processor time
+(docs/scaling.md).
 """
 
 from __future__ import annotations
